@@ -1,0 +1,65 @@
+"""One decorator for every compiled kernel, and one place for the compiled code.
+
+numba caches compiled machine code per source file but does not notice when a *called* kernel in another file
+changed. The cache folder is therefore named after a digest of every kernel module's source: an edited or upgraded
+kernel can never meet stale machine code, and an unchanged installation never compiles twice.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba import config
+
+__all__ = ["cache_directory", "kernel"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _kernel_sources() -> list[Path]:
+    """Kernel modules of every installed portion, sorted by name so that the digest is stable."""
+    import dayfly  # noqa: PLC0415 - the namespace's path is complete only once a portion is imported
+
+    found: set[Path] = set()
+    for root in dayfly.__path__:
+        for pattern in ("**/kernels*.py", "**/_kernels/*.py", "**/_jit.py"):
+            found.update(Path(root).glob(pattern))
+    return sorted(found, key=lambda path: (path.name, str(path)))
+
+
+def cache_directory() -> Path:
+    """Folder of the compiled kernels: `$DAYFLY_CACHE_DIR`, else `$XDG_CACHE_HOME/dayfly`, else `~/.cache/dayfly`.
+
+    Returns:
+        A folder named after the digest of all kernel sources, numba's version and ours.
+    """
+    base = os.environ.get("DAYFLY_CACHE_DIR")
+    if base is None:
+        base = str(Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "dayfly")
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(numba.__version__.encode())
+    try:
+        digest.update(version("dayfly").encode())
+    except PackageNotFoundError:  # running from a source tree that was never installed
+        digest.update(b"source")
+    for path in _kernel_sources():
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return Path(base) / f"kernels-{digest.hexdigest()}"
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    config.CACHE_DIR = str(cache_directory())
+
+
+def kernel(function: _F) -> _F:
+    """Compile `function` with numba: cached on disk, without the interpreter lock, division by zero as in NumPy.
+
+    With `NUMBA_DISABLE_JIT=1` the plain Python function is returned, so that coverage and debuggers see it.
+    """
+    compiled: _F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
