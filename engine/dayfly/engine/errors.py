@@ -1,0 +1,90 @@
+"""Errors of the engine portion.
+
+::
+
+    DayflyError                             (dayfly.privacy)
+    └── EngineError
+        ├── CatalogError (ValueError)       a declaration of events, fields or channels is wrong
+        ├── ValueOutOfRange (ValueError)    a value cannot be held exactly
+        ├── IntakeError (ValueError)        an input is not an event; carries the dead-letter reason
+        ├── TagError (ValueError)           a tag is refused; carries the place in its text
+        ├── PolicyError (ValueError)        a policy file is refused; carries file and line
+        ├── ShardError                      an input that the shard cannot apply
+        │   └── SnapshotError (ValueError)  bytes that are no snapshot of this version
+        └── LineageError                    no lineage for what was asked
+
+Each message names the value, the rule and the way out.
+"""
+
+from dayfly.privacy.errors import DayflyError
+
+__all__ = [
+    "CatalogError",
+    "EngineError",
+    "IntakeError",
+    "LineageError",
+    "PolicyError",
+    "ShardError",
+    "SnapshotError",
+    "TagError",
+    "ValueOutOfRange",
+]
+
+
+class EngineError(DayflyError):
+    """Root of the engine's errors."""
+
+
+class CatalogError(EngineError, ValueError):
+    """A declaration of events, fields or channels is wrong."""
+
+
+class ValueOutOfRange(EngineError, ValueError):  # noqa: N818 - reads as the fact it states
+    """A value cannot be held exactly in the engine's fixed-point or integer form."""
+
+
+# --- intake ----------------------------------------------------------------------------------------------------------
+
+
+class IntakeError(EngineError, ValueError):
+    """An input is not an event that may enter; `reason` is the dead-letter code."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+# --- tags and policies -----------------------------------------------------------------------------------------------
+
+
+class TagError(EngineError, ValueError):
+    """A tag is refused. `start` and `end` are character offsets in `text`, or -1 when the tag had no text."""
+
+    def __init__(self, message: str, *, text: str = "", start: int = -1, end: int = -1) -> None:
+        super().__init__(message)
+        self.text = text
+        self.start = start
+        self.end = end
+
+
+class PolicyError(EngineError, ValueError):
+    """One or more policy files are refused; `problems` lists every finding with file and line."""
+
+    def __init__(self, message: str, *, problems: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+# --- shard and lineage -----------------------------------------------------------------------------------------------
+
+
+class ShardError(EngineError):
+    """An input that the shard cannot apply; its state is unchanged."""
+
+
+class SnapshotError(ShardError, ValueError):
+    """Bytes that are not a snapshot of this version, or are damaged."""
+
+
+class LineageError(EngineError):
+    """There is no lineage for the fragment or field asked for."""

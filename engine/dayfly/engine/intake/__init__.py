@@ -1,0 +1,1 @@
+"""Dayfly engine: intake."""

@@ -1,0 +1,1 @@
+"""Policies as files: one frozen value, loaded from a folder of YAML documents."""

@@ -1,0 +1,1 @@
+"""Tags: one typed tree, three ways to write it."""
