@@ -1,0 +1,1 @@
+"""Example policies, shipped as package data."""
