@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 import numba
 from numba import config
 
-__all__ = ["cache_directory", "kernel"]
+__all__ = ["cache_directory", "kernel", "kernel_sources"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _kernel_sources() -> list[Path]:
-    """Kernel modules of every installed portion, sorted by name so that the digest is stable."""
+def kernel_sources() -> list[Path]:
+    """Kernel modules of every installed portion, and this file, sorted by name so that the digest is stable."""
     import dayfly  # noqa: PLC0415 - the namespace's path is complete only once a portion is imported
 
     found: set[Path] = set()
@@ -46,7 +46,7 @@ def cache_directory() -> Path:
         digest.update(version("dayfly").encode())
     except PackageNotFoundError:  # running from a source tree that was never installed
         digest.update(b"source")
-    for path in _kernel_sources():
+    for path in kernel_sources():
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return Path(base) / f"kernels-{digest.hexdigest()}"

@@ -1,0 +1,106 @@
+# `make` prints what there is. Every target sets up what it needs in .venv first, so each works from a bare clone
+# with nothing but make and a Python of at least 3.11.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+RUN := $(VENV)/run.stamp
+DEV := $(VENV)/dev.stamp
+
+# Folders that hold our Python; what else is tracked is data.
+SOURCES := engine privacy federation bench
+CHECKED := $(SOURCES) tests tools docs/conf.py
+
+# What the pure-Python run must cover (lines and branches, per cent). Raise it when it holds more; never lower it.
+COVERAGE_FLOOR := 85
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup demo test check lint types layers test-nojit test-slow fuzz wheel-test bench docs notebook lock format clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@printf '\nPYTHON=python3.12 chooses the interpreter; PYTEST_ARGS="-k tags -x" is handed to pytest.\n'
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@python=$$(PYTHON='$(PYTHON)' sh tools/find_python.sh) && "$$python" -m venv $(VENV)
+
+# The packages that Dayfly runs on, Dayfly itself (editable), and its kernels compiled once.
+$(RUN): pyproject.toml requirements/run.lock | $(BIN)/python
+	$(PIP) install --require-hashes -r requirements/run.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	$(BIN)/python -m dayfly.engine.warmup
+	@touch $@
+
+# The tools of those who change it.
+$(DEV): requirements/dev.lock $(RUN)
+	$(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@
+
+setup: $(DEV) ## prepare .venv with everything that the other targets use
+
+# --- what most people want ------------------------------------------------------------------------------------------
+
+demo: $(RUN) ## run the main job on generated customers: events in, a fragment out, opened, explained, destroyed
+	$(BIN)/dayfly demo $(DEMO_ARGS)
+
+test: $(DEV) ## run the tests, without the slow ones
+	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
+
+check: lint types layers test ## lint, types, import layers and tests: what must hold before a change goes in
+
+# --- single checks --------------------------------------------------------------------------------------------------
+
+lint: $(DEV) ## ruff: rules and format
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+
+format: $(DEV) ## ruff: repair what can be repaired, and format
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+types: $(DEV) ## mypy (strict) and basedpyright
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+layers: $(DEV) ## which portion may import which
+	$(BIN)/lint-imports --no-logo
+
+test-nojit: $(DEV) ## the tests with numba's JIT off, and the coverage that only shows there
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(PYTEST_ARGS)
+
+test-slow: $(DEV) ## the slow tests; DAYFLY_TEST_BUDGET_SECONDS=600 stops starting new ones after ten minutes
+	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+fuzz: $(DEV) ## every property and fuzz test with many more examples (HYPOTHESIS_PROFILE=nightly)
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest tests -k "fuzz or hostile or random or property" $(PYTEST_ARGS)
+
+wheel-test: $(DEV) ## build the wheel, install it into a new venv, and run the tests against it
+	BIN=$(BIN) sh tools/wheel_test.sh $(PYTEST_ARGS)
+
+# --- figures, pages, notebooks --------------------------------------------------------------------------------------
+
+bench: $(DEV) ## measure everything against its bar; BENCH_ARGS="realtime --quick" for less
+	$(BIN)/python -m dayfly.bench $(or $(BENCH_ARGS),all)
+
+docs: $(DEV) ## build the pages into docs/_build, every warning an error
+	$(BIN)/sphinx-build -n -W --keep-going -b html docs docs/_build/html
+
+notebook: $(DEV) ## run every notebook from top to bottom
+	$(BIN)/pytest tests/project/test_notebooks.py -m "" $(PYTEST_ARGS)
+
+# --- housekeeping ---------------------------------------------------------------------------------------------------
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml
+
+lock: ## resolve requirements/*.lock again (needs uv); UPGRADE=1 takes newer versions
+	@command -v uv >/dev/null || { echo "uv must be on PATH to resolve the locks; install it with: python3 -m pip install uv" >&2; exit 1; }
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group test --group lint --group docs --group build --extra plots -o requirements/dev.lock
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group editable --constraint requirements/dev.lock -o requirements/run.lock
+
+clean: ## remove .venv and everything that was built or cached in this folder
+	rm -rf $(VENV) build dist docs/_build demo-out .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find $(SOURCES) tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
