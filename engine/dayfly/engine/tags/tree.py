@@ -107,7 +107,9 @@ class PredicateOr:
     parts: tuple["Predicate", ...]
 
 
-Predicate: TypeAlias = FieldComparison | FieldIn | FieldText | FieldPresent | PredicateNot | PredicateAnd | PredicateOr
+Predicate: TypeAlias = (
+    FieldComparison | FieldIn | FieldText | FieldPresent | PredicateNot | PredicateAnd | PredicateOr
+)
 
 
 # --- window functions ------------------------------------------------------------------------------------------------
