@@ -1,0 +1,34 @@
+"""Times as channels write them."""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+__all__ = ["DAY_MS", "iso_ms", "local_hour"]
+
+DAY_MS: Final = 86_400_000
+SHANGHAI_OFFSET_MS: Final = 8 * 3_600_000
+"""The shop's people live at UTC+8, without summer time."""
+
+
+def iso_ms(time_ms: int) -> str:
+    """RFC 3339 text of `time_ms` in UTC with milliseconds.
+
+    >>> iso_ms(1_773_144_000_120)
+    '2026-03-10T12:00:00.120Z'
+    """
+    day, rest = divmod(time_ms, DAY_MS)
+    seconds, millis = divmod(rest, 1_000)
+    return (
+        f"{_day_text(day)}T{seconds // 3_600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{millis:03d}Z"
+    )
+
+
+@lru_cache(maxsize=4_096)
+def _day_text(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
+
+
+def local_hour(time_ms: int) -> int:
+    """Hour of the day where the people live, 0 to 23."""
+    return (time_ms + SHANGHAI_OFFSET_MS) % DAY_MS // 3_600_000
