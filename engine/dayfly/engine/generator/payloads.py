@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import orjson
@@ -13,7 +12,7 @@ from .people import Person
 from .sessions import Action
 from .times import iso_ms
 
-__all__ = ["FORMS", "MARKETPLACE_COLUMNS", "Form", "Sent", "render"]
+__all__ = ["FORMS", "MARKETPLACE_COLUMNS", "Form", "render"]
 
 Form: TypeAlias = Literal["segment", "rudderstack", "cloudevents", "csv", "jsonl"]
 
@@ -38,20 +37,12 @@ MARKETPLACE_COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """When an action's message left its sender and when it arrived, true time, UTC."""
-
-    sent_ms: int
-    received_ms: int
+def render(person: Person, action: Action, sent_ms: int, draw: Draw) -> bytes:
+    """Bytes of `action`, sent at `sent_ms` true time, in its channel's format; phones write their own clock, skew included."""
+    return _RENDER[action.channel](person, action, sent_ms, draw)
 
 
-def render(person: Person, action: Action, sent: Sent, draw: Draw) -> bytes:
-    """Bytes of `action` in its channel's format. The people's phones write their own clock, skew included."""
-    return _RENDER[action.channel](person, action, sent, draw)
-
-
-def _segment(person: Person, action: Action, sent: Sent, draw: Draw) -> bytes:
+def _segment(person: Person, action: Action, sent_ms: int, draw: Draw) -> bytes:
     context: dict[str, object] = {
         "library": {"name": "analytics-kotlin", "version": "1.19.2"},
         "device": {"type": "android"},
@@ -62,11 +53,11 @@ def _segment(person: Person, action: Action, sent: Sent, draw: Draw) -> bytes:
     message = _spec_message(person, action, draw, anonymous_id=person.app_id, view="screen")
     message["context"] = context
     message["timestamp"] = iso_ms(action.at_ms + person.skew_ms)
-    message["sentAt"] = iso_ms(sent.sent_ms + person.skew_ms)
+    message["sentAt"] = iso_ms(sent_ms + person.skew_ms)
     return orjson.dumps(message)
 
 
-def _rudder(person: Person, action: Action, sent: Sent, draw: Draw) -> bytes:
+def _rudder(person: Person, action: Action, sent_ms: int, draw: Draw) -> bytes:
     context: dict[str, object] = {
         "library": {"name": "RudderLabs JavaScript SDK", "version": "3.21.0"},
         "page": {"path": "/", "referrer": "$direct"},
@@ -84,7 +75,7 @@ def _rudder(person: Person, action: Action, sent: Sent, draw: Draw) -> bytes:
     message["channel"] = "web"
     message["context"] = context
     message["originalTimestamp"] = iso_ms(action.at_ms)
-    message["sentAt"] = iso_ms(sent.sent_ms)
+    message["sentAt"] = iso_ms(sent_ms)
     return orjson.dumps(message)
 
 
@@ -111,7 +102,7 @@ def _spec_message(
     return message
 
 
-def _cloudevent(person: Person, action: Action, sent: Sent, draw: Draw) -> bytes:
+def _cloudevent(person: Person, action: Action, sent_ms: int, draw: Draw) -> bytes:
     return orjson.dumps(
         {
             "specversion": "1.0",
@@ -121,13 +112,13 @@ def _cloudevent(person: Person, action: Action, sent: Sent, draw: Draw) -> bytes
             "time": iso_ms(action.at_ms),
             "subject": f"probe:{action.actor}",
             "datacontenttype": "application/json",
-            "recordedtime": iso_ms(sent.sent_ms),
+            "recordedtime": iso_ms(sent_ms),
             "data": action.properties,
         }
     )
 
 
-def _marketplace_row(person: Person, action: Action, sent: Sent, draw: Draw) -> bytes:
+def _marketplace_row(person: Person, action: Action, sent_ms: int, draw: Draw) -> bytes:
     del person  # the marketplace knows its own buyer names only
     order = action.properties
     verb = {"Order Completed": "placed", "Order Cancelled": "cancelled", "Order Shipped": "shipped"}[
@@ -142,14 +133,14 @@ def _marketplace_row(person: Person, action: Action, sent: Sent, draw: Draw) -> 
         "currency": "CNY",
         "category": order["category"],
         "occurred_at": iso_ms(action.at_ms),
-        "exported_at": iso_ms(sent.sent_ms),
+        "exported_at": iso_ms(sent_ms),
     }
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(values[column] for column in MARKETPLACE_COLUMNS)
     return text.getvalue().encode()
 
 
-def _hotline_line(person: Person, action: Action, sent: Sent, draw: Draw) -> bytes:
+def _hotline_line(person: Person, action: Action, sent_ms: int, draw: Draw) -> bytes:
     del person
     return orjson.dumps(
         {
@@ -157,13 +148,13 @@ def _hotline_line(person: Person, action: Action, sent: Sent, draw: Draw) -> byt
             "customer": action.actor,
             "event": action.name,
             "started_at": iso_ms(action.at_ms),
-            "logged_at": iso_ms(sent.sent_ms),
+            "logged_at": iso_ms(sent_ms),
             **action.properties,
         }
     )
 
 
-_RENDER: Final[Mapping[str, Callable[[Person, Action, Sent, Draw], bytes]]] = {
+_RENDER: Final[Mapping[str, Callable[[Person, Action, int, Draw], bytes]]] = {
     "app": _segment,
     "web": _rudder,
     "wifi": _cloudevent,

@@ -1,8 +1,9 @@
 """What people do: a session as a list of `Action`, without knowledge of any channel's format."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 from .assortment import Product
 from .draw import Draw
@@ -16,11 +17,9 @@ Kind: TypeAlias = Literal["track", "identify", "alias", "view", "row"]
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
-NOTHING: Final[Mapping[str, object]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     """Something a person did on a channel.
 
     Attributes:
@@ -37,7 +36,7 @@ class Action:
     channel: Channel
     kind: Kind
     name: str
-    properties: Mapping[str, object] = field(default_factory=dict)
+    properties: Mapping[str, object] = msgspec.field(default_factory=dict)
     consent: bool = False
     actor: str = ""
 
@@ -264,5 +263,7 @@ def hotline_call(person: Person, start_ms: int, draw: Draw, *, order_id: str = "
     """A call, logged when it ends."""
     about = draw.one_of(("delivery", "complaint")) if order_id else draw.one_of(("advice", "installation"))
     seconds = 20 + int(draw.exponential(210))
-    call = {"subject": about, "duration_s": seconds, "resolved": draw.chance(0.8), "order_id": order_id}
+    call: dict[str, object] = {"subject": about, "duration_s": seconds, "resolved": draw.chance(0.8)}
+    if order_id:
+        call["order_id"] = order_id
     yield Action(start_ms, "hotline", "row", "Hotline Called", call, actor=person.user_id)

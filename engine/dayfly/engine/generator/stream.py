@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from .draw import Draw
 from .faults import Fault, GeneratorError, Shares, break_payload
-from .payloads import FORMS, Form, Sent, render
+from .payloads import FORMS, Form, render
 from .people import Person, new_person
 from .sessions import Action, hotline_call, marketplace_order, shopping, store_visit
 from .times import DAY_MS, local_hour
@@ -21,8 +23,7 @@ EXPORT_EVERY_MS: Final = 300_000
 """The marketplace exports every five minutes."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawEvent:
+class RawEvent(msgspec.Struct, frozen=True):
     """One message as it reached the company.
 
     Attributes:
@@ -135,24 +136,15 @@ class _Run:
         elif point < shares.late + shares.disordered:
             sent_ms += draw.between(1_000, 30_000)
             fault = "disordered"
-        sent = Sent(sent_ms, sent_ms + 5 + int(draw.exponential(40)))
-        payload = render(person, action, sent, draw)
+        received_ms = sent_ms + 5 + int(draw.exponential(40))
+        payload = render(person, action, sent_ms, draw)
         if draw.chance(shares.malformed):
-            self._put(
-                RawEvent(
-                    action.channel,
-                    sent.received_ms,
-                    break_payload(payload, draw),
-                    FORMS[action.channel],
-                    "malformed",
-                ),
-                end_ms,
-            )
-            return
-        self._put(RawEvent(action.channel, sent.received_ms, payload, FORMS[action.channel], fault), end_ms)
-        if draw.chance(shares.duplicate):
-            again_ms = sent.received_ms + int(draw.log_between(50, 60_000))
-            self._put(RawEvent(action.channel, again_ms, payload, FORMS[action.channel], "duplicate"), end_ms)
+            payload, fault = break_payload(payload, draw), "malformed"
+        form = FORMS[action.channel]
+        self._put(RawEvent(action.channel, received_ms, payload, form, fault), end_ms)
+        if fault != "malformed" and draw.chance(shares.duplicate):
+            again_ms = received_ms + int(draw.log_between(50, 60_000))
+            self._put(RawEvent(action.channel, again_ms, payload, form, "duplicate"), end_ms)
 
     def _put(self, event: RawEvent, end_ms: int) -> None:
         if event.received_ms < end_ms:
