@@ -23,7 +23,7 @@ EXPORT_EVERY_MS: Final = 300_000
 """The marketplace exports every five minutes."""
 
 
-class RawEvent(msgspec.Struct, frozen=True):
+class RawEvent(msgspec.Struct, frozen=True, gc=False):
     """One message as it reached the company.
 
     Attributes:
