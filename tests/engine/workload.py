@@ -10,16 +10,17 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from dayfly.engine.catalog import MICRO, NULL, Catalog, EventType, FieldSpec, FieldType
 from dayfly.engine.events import EventBatch, pack_string
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Input, Merge, Publish, Tick
 from dayfly.engine.policy.model import Channel, Policy, Settings
 from dayfly.engine.tags.tree import InTag, Tag
-
+from dayfly.privacy.consent import ConsentRecord, ConsentState, Scope, Terms, TransferBasis, UseBudget
 from tests.engine.workload_rules import (
     CHANNELS,
     EPOCH_MS,
@@ -34,10 +35,11 @@ from tests.engine.workload_rules import (
 __all__ = [
     "EPOCH_MS",
     "Mix",
-    "RecordMaker",
-    "Workload",
     "as_batches",
+    "consent_record",
     "edge_instants",
+    "edited",
+    "part_of",
     "pseudonym",
     "random_inputs",
     "random_policy",
@@ -46,9 +48,7 @@ __all__ = [
 ]
 
 DAY_MS: Final = 86_400_000
-
-RecordMaker: TypeAlias = Callable[[int, str, str, bool, int, int], object]
-"""(at_ms, purpose, topic, granted, from_ms, until_ms) -> a consent record of the kind that the test's consent understands."""
+_TERMS: Final = Terms(transfer_basis=TransferBasis.CONTRACT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,6 @@ class Mix:
     erase: float = 0.0003
     consent: float = 0.01
     tick: float = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A policy in force from the start, and all inputs in order; `end_ms` is the last instant."""
-
-    policy: Policy
-    inputs: tuple[Input, ...]
-    end_ms: int
-    people: int
 
 
 def pseudonym(index: int) -> bytes:
@@ -118,7 +108,8 @@ def _grown(kind: EventType, version: int) -> EventType:
 
 
 def _asked(tag: Tag) -> list[str]:
-    found, rest = [], [tag.when]
+    found: list[str] = []
+    rest: list[Any] = [tag.when]
     while rest:
         part = rest.pop()
         found += [part.tag] if isinstance(part, InTag) else []
@@ -188,7 +179,7 @@ def _packed(rows: Sequence[_Row], received: Sequence[int]) -> EventBatch:
     )
 
 
-def _words(joined: bytes) -> "np.ndarray[tuple[int, int], np.dtype[np.uint64]]":
+def _words(joined: bytes) -> npt.NDArray[np.uint64]:
     return np.frombuffer(joined, "<u8").reshape(-1, 2).astype(np.uint64)
 
 
@@ -290,7 +281,40 @@ class _Life:
         return min(first + self.rng.randrange(5), self.people - 1)
 
 
-def _consent(life: _Life, person: int, make: RecordMaker) -> Input:
+def consent_record(
+    person: int,
+    at_ms: int,
+    purpose: str,
+    topic: str,
+    *,
+    until_ms: int,
+    from_ms: int | None = None,
+    granted: bool = True,
+) -> ConsentRecord:
+    """A yes or no of pseudonym number `person` to one purpose and topic, for every recipient, channel and country."""
+    principal = pseudonym(person).hex()
+    anything = ("*",)
+    return ConsentRecord(
+        record_id=f"{principal}:{at_ms}:{purpose}:{topic}:{until_ms}:{granted}".replace("*", "all"),
+        principal=principal,
+        state=ConsentState.GIVEN if granted else ConsentState.REFUSED,
+        time_ms=at_ms,
+        valid_from_ms=at_ms if from_ms is None else from_ms,
+        valid_until_ms=until_ms,
+        scope=Scope(
+            purposes=(purpose,),
+            topics=(topic,),
+            data_categories=anything,
+            recipients=anything,
+            channels=anything,
+            recipient_countries=anything,
+        ),
+        use=UseBudget(max_uses=None),
+        terms=_TERMS,
+    )
+
+
+def _consent(life: _Life, person: int) -> Input:
     """A grant, a grant for a while or for later, a refusal, or a withdrawal."""
     rng, now_ms = life.rng, life.clock_ms
     purpose, topic = (
@@ -302,26 +326,29 @@ def _consent(life: _Life, person: int, make: RecordMaker) -> Input:
         scope = ("*", "*") if rng.random() < 0.3 else (purpose, topic)
         return ConsentWithdrawn(now_ms, pseudonym(person), *scope)
     start = now_ms if choice < 0.85 else now_ms + rng.choice(SPANS_MS)
-    until_ms = start + rng.choice(SPANS_MS) if choice < 0.5 else start + 400 * DAY_MS
-    record = make(now_ms, purpose, topic, choice < 0.95, start, until_ms)
-    return ConsentGiven(now_ms, pseudonym(person), record)  # type: ignore[arg-type] - the test's own kind of record
+    until_ms = start + (rng.choice(SPANS_MS) if choice < 0.5 else 400 * DAY_MS)
+    granted = choice < 0.95
+    record = consent_record(person, now_ms, purpose, topic, from_ms=start, until_ms=until_ms, granted=granted)
+    return ConsentGiven(now_ms, pseudonym(person), record)
 
 
-def _broad(life: _Life, person: int, make: RecordMaker) -> Iterator[Input]:
+def _broad(life: _Life, person: int) -> Iterator[Input]:
     """What most people say when they first arrive: yes to most purposes, for a year."""
     for purpose in ("service", "marketing", "analytics"):
         if life.rng.random() < 0.9:
-            record = make(life.clock_ms, purpose, "*", True, life.clock_ms, life.clock_ms + 400 * DAY_MS)  # noqa: FBT003
-            yield ConsentGiven(life.clock_ms, pseudonym(person), record)  # type: ignore[arg-type] - the test's own
+            record = consent_record(
+                person, life.clock_ms, purpose, "*", until_ms=life.clock_ms + 400 * DAY_MS
+            )
+            yield ConsentGiven(life.clock_ms, pseudonym(person), record)
 
 
-def _others(life: _Life, make: RecordMaker) -> Iterator[Input]:
+def _others(life: _Life) -> Iterator[Input]:
     """What happens beside events: consents, merges, erasures, ticks."""
     rng, mix = life.rng, life.mix
     person = rng.randrange(life.people)
-    happens = (
-        (mix.consent, lambda: _consent(life, person, make)),
-        (mix.merge, lambda: Merge(life.clock_ms, pseudonym(person), pseudonym(life._relative(person)))),  # noqa: SLF001
+    happens: tuple[tuple[float, Callable[[], Input]], ...] = (
+        (mix.consent, lambda: _consent(life, person)),
+        (mix.merge, lambda: Merge(life.clock_ms, pseudonym(person), pseudonym(life._relative(person)))),
         (mix.erase, lambda: Erase(life.clock_ms, pseudonym(person))),
         (mix.tick, lambda: Tick(life.clock_ms)),
     )
@@ -337,7 +364,6 @@ def random_inputs(
     *,
     events: int,
     people: int,
-    make_record: RecordMaker,
     edits: int = 3,
     span_ms: int = 90 * DAY_MS,
     mix: Mix | None = None,
@@ -352,7 +378,7 @@ def random_inputs(
     end_ms = EPOCH_MS + span_ms
     if first_consents:
         for person in range(people):
-            yield from _broad(life, person, make_record)
+            yield from _broad(life, person)
     made = 0
     while made < events:
         left_ms = max(end_ms - life.clock_ms, 0)
@@ -364,7 +390,7 @@ def random_inputs(
         life.clock_ms = max(life.clock_ms, due_ms)
         life.event(rng.randrange(people))
         made += 1
-        yield from _others(life, make_record)
+        yield from _others(life)
         if len(life.rows) >= 4_096:
             yield from life.flush()
         if publish_at and made >= min(publish_at):

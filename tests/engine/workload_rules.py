@@ -85,6 +85,17 @@ TEXTS: Final = (
 )
 
 _ORDERED: Final[tuple[Operator, ...]] = ("==", "!=", "<", "<=", ">", ">=")
+_LEAST: Final[tuple[tuple[Operator, int], ...]] = (
+    ("==", 1),
+    ("!=", 1),
+    ("<", 2),
+    ("<=", 1),
+    (">", 0),
+    (">=", 1),
+    (">", 1),
+)
+"""Least threshold with which a count is a question about a window that is not empty."""
+
 _TEXT_TESTS: Final[tuple[TextTest, ...]] = ("contains", "startsWith", "endsWith")
 
 
@@ -177,9 +188,7 @@ def _comparison(function: MeasureName) -> Callable[[random.Random, Catalog], Exp
     def build(rng: random.Random, catalog: Catalog) -> Expression:
         measure, kind = _measure(rng, catalog, function)
         if function in ("count", "distinct"):
-            sign, least = rng.choice(
-                (("==", 1), ("!=", 1), ("<", 2), ("<=", 1), (">", 1), (">=", 1), (">", 0))
-            )
+            sign, least = rng.choice(_LEAST)
             return Comparison(measure, sign, Decimal(least + rng.randrange(3)))
         ordered = kind in (FieldType.NUMBER, FieldType.TIME)
         return Comparison(measure, rng.choice(_ORDERED if ordered else _ORDERED[:2]), _literal(rng, kind))

@@ -1,6 +1,6 @@
 """What the membership oracle asks of consent, and two small answers: everybody consents, and a scripted person's acts.
 
-The third answer, the real consent portion, is `tests.oracles.consent_real`. A state is opaque to the oracle: it only hands
+The third answer, the real consent portion, is `RealConsent` in `tests.oracles.consent_real`. A state is opaque to the oracle: it only hands
 it back.
 """
 
@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from dayfly.engine.events import ObservedConsent
 from dayfly.engine.policy.model import Channel
+from dayfly.privacy.consent import ConsentRecord, ConsentState
 
 __all__ = ["FOREVER", "ConsentRules", "Everyone", "ScriptedAct", "ScriptedConsent", "ScriptedState"]
 
@@ -19,10 +20,10 @@ FOREVER: Final = 2**63 - 1
 class ConsentRules(Protocol):
     """One person's consent as a pure value, and the questions the oracle asks about it."""
 
-    def empty(self) -> Any:
+    def empty(self, subject: bytes) -> Any:
         """The state of a person who never said anything."""
 
-    def given(self, state: Any, record: Any) -> Any:
+    def given(self, state: Any, record: ConsentRecord) -> Any:
         """The state after a `ConsentGiven`."""
 
     def withdrawn(self, state: Any, purpose: str, topic: str, at_ms: int) -> Any:
@@ -33,8 +34,8 @@ class ConsentRules(Protocol):
     ) -> Any:
         """The state after an event that carried a consent object."""
 
-    def merged(self, state: Any, other: Any, at_ms: int) -> Any:
-        """The state of two people who turned out to be one."""
+    def merged(self, state: Any, other: Any, at_ms: int, link: tuple[bytes, bytes]) -> Any:
+        """The state of two people who turned out to be one because these two pseudonyms are."""
 
     def allows(self, state: Any, purpose: str, topic: str, now_ms: int) -> bool:
         """Whether a tag with this purpose and topic may be computed."""
@@ -49,7 +50,7 @@ class ConsentRules(Protocol):
 class Everyone:
     """Everybody consents to everything: for tests that are not about consent."""
 
-    def empty(self) -> None:
+    def empty(self, subject: bytes) -> None:
         """Nothing to remember."""
 
     def given(self, state: None, record: object) -> None:
@@ -63,7 +64,7 @@ class Everyone:
     ) -> None:
         """Nothing changes."""
 
-    def merged(self, state: None, other: None, at_ms: int) -> None:
+    def merged(self, state: None, other: None, at_ms: int, link: tuple[bytes, bytes]) -> None:
         """Nothing changes."""
 
     def allows(self, state: None, purpose: str, topic: str, now_ms: int) -> bool:
@@ -116,17 +117,27 @@ class ScriptedState:
 class ScriptedConsent:
     """A simple rule to script tests with: the latest covering act decides, merged sides must agree, silence is no."""
 
-    def empty(self) -> ScriptedState:
+    def empty(self, subject: bytes) -> ScriptedState:
         """A person who never said anything."""
         return ScriptedState()
 
-    def given(self, state: ScriptedState, record: ScriptedAct) -> ScriptedState:
-        """One more act."""
-        return ScriptedState((*state.acts, record), state.sides)
+    def given(self, state: ScriptedState, record: ConsentRecord) -> ScriptedState:
+        """One more act, read from a record with one purpose and one topic."""
+        granted = record.state is ConsentState.GIVEN
+        (purpose,), (topic,) = record.scope.purposes, record.scope.topics
+        act = ScriptedAct(
+            record.time_ms,
+            purpose,
+            topic,
+            granted,
+            record.valid_from_ms,
+            record.valid_until_ms if granted else FOREVER,
+        )
+        return ScriptedState((*state.acts, act), state.sides)
 
     def withdrawn(self, state: ScriptedState, purpose: str, topic: str, at_ms: int) -> ScriptedState:
         """One more act that says no."""
-        return self.given(state, ScriptedAct(at_ms, purpose, topic, granted=False))
+        return ScriptedState((*state.acts, ScriptedAct(at_ms, purpose, topic, granted=False)), state.sides)
 
     def observed(
         self, state: ScriptedState, seen: ObservedConsent, subject: bytes, channel: Channel, time_ms: int
@@ -134,7 +145,9 @@ class ScriptedConsent:
         """Consent objects are not read by the script."""
         return state
 
-    def merged(self, state: ScriptedState, other: ScriptedState, at_ms: int) -> ScriptedState:
+    def merged(
+        self, state: ScriptedState, other: ScriptedState, at_ms: int, link: tuple[bytes, bytes]
+    ) -> ScriptedState:
         """Both sides, to be settled by acts that come later."""
         return ScriptedState((), (state, other))
 

@@ -10,6 +10,7 @@ Semantics, where the specification leaves room:
   is found by one recount, so two flips at one instant leave no trace. An input then happens by itself at the same instant.
 * A refused or dead event is not remembered: the same id may come again and be accepted. An erased person's ids are.
 * A consent object inside an event is read before the event asks for the consent of its channel.
+* A withdrawal dates from its own `at_ms`; a merge from the clock, when both histories become one.
 * Triggers, orders and use budgets are not modelled: policies given to the oracle have none.
 """
 
@@ -26,7 +27,6 @@ from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Input, Merge, Publish
 from dayfly.engine.policy.model import Channel, Policy
 from dayfly.engine.tags.tree import Measure, Tag
-
 from tests.oracles.consent_rules import FOREVER, ConsentRules
 from tests.oracles.people import People, Person, Waiting
 from tests.oracles.recount import (
@@ -73,7 +73,7 @@ class OracleEngine:
         self.track = track
         self.untils = untils
         self.clock_ms = -FOREVER
-        self.people = People(consents.empty())
+        self.people = People(consents.empty)
         self.counts: Counter[str] = Counter()
         self.dead: list[tuple[int, int, str]] = []
         self.log: list[OracleChange] = []
@@ -230,7 +230,10 @@ class OracleEngine:
         for tag in self._tags:
             if tag in goes.held:
                 self._emit(goes, tag, "leave", frozenset({"merged"}))
-        self.people.join(stays, goes, self.consents.merged(stays.consents, goes.consents, self.clock_ms))
+        link = (subject, other)
+        self.people.join(
+            stays, goes, self.consents.merged(stays.consents, goes.consents, self.clock_ms, link)
+        )
 
     def _erase(self, subject: bytes) -> None:
         person = self.people.known(subject)
@@ -339,16 +342,16 @@ class OracleEngine:
             return self.people
         twin = OracleEngine(self.policy, self.consents)
         twin.people, twin.clock_ms = self.people.copy(), self.clock_ms
-        twin._waiting = list(self._waiting)  # noqa: SLF001 - its own class
-        twin._pass_time(now_ms)  # noqa: SLF001 - its own class
+        twin._waiting = list(self._waiting)
+        twin._pass_time(now_ms)
         return twin.people
 
     # --- recounting -----------------------------------------------------------------------------------------------
 
     def _member(self, person: Person, name: str, now_ms: int) -> bool:
         tag = self._tags[name]
-        allowed = self.consents.allows(person.consents, tag.purpose, tag.topic, now_ms)
-        return allowed and holds(tag.when, self._view(person, now_ms))
+        held = holds(tag.when, self._view(person, now_ms))
+        return held and self.consents.allows(person.consents, tag.purpose, tag.topic, now_ms)
 
     def _view(self, person: Person, now_ms: int) -> View:
         history_ms = self.policy.settings.history_ms

@@ -1,6 +1,6 @@
 """The oracle's memory: every person with every accepted event, and what changes them (events, merges, erasures)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,9 +37,9 @@ class Waiting:
 
 @dataclass(slots=True)
 class People:
-    """Who is who. `empty_consents` is the consent state of somebody new."""
+    """Who is who. `no_consents` makes the consent state of somebody new."""
 
-    empty_consents: Any
+    no_consents: Callable[[bytes], Any]
     by_pseudonym: dict[bytes, Person] = field(default_factory=dict)
 
     def known(self, pseudonym: bytes) -> Person | None:
@@ -50,7 +50,7 @@ class People:
         """The person behind `pseudonym`, new if need be."""
         person = self.by_pseudonym.get(pseudonym)
         if person is None:
-            person = Person(pseudonym, self.empty_consents, {pseudonym})
+            person = Person(pseudonym, self.no_consents(pseudonym), {pseudonym})
             self.by_pseudonym[pseudonym] = person
         return person
 
@@ -75,7 +75,7 @@ class People:
 
     def copy(self) -> "People":
         """An independent copy, for questions about the future."""
-        twin = People(self.empty_consents)
+        twin = People(self.no_consents)
         for person in self.all():
             events = {kind: list(events) for kind, events in person.events.items()}
             other = Person(person.subject, person.consents, set(person.pseudonyms), events, set(person.held))

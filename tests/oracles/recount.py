@@ -4,12 +4,13 @@ Written from the docstrings of `dayfly.engine.tags.tree` alone. Nothing is kept 
 `Decimal`s and every function scans every event of the person. Slow on purpose: it is the judge of the real engine.
 """
 
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from dayfly.engine.tags.tree import (
     Absent,
@@ -51,7 +52,10 @@ __all__ = [
 Cell: TypeAlias = str | bool | Decimal | int | None
 """A property: text, a boolean, a number as `Decimal`, a time as int milliseconds, or absent."""
 
-_OPERATORS: dict[str, Callable[[object, object], bool]] = {
+Function: TypeAlias = Comparison | Absent | FirstTime | Regularly | Stopped | Restarted | Steps
+"""A condition over events alone."""
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -199,6 +203,10 @@ def holds(expression: Expression, view: View) -> bool:
         return not holds(expression.part, view)
     if isinstance(expression, InTag):
         return view.in_tag(expression.tag)
+    return _function_holds(expression, view)
+
+
+def _function_holds(expression: Function, view: View) -> bool:
     if isinstance(expression, Comparison):
         value = measured(expression.measure, view)
         return value is not None and _compare(value, expression.operator, expression.value)
@@ -230,7 +238,7 @@ def _restarted(rule: Restarted, view: View) -> bool:
     every = view.history(rule.match)
     return any(
         event.time_ms > view.now_ms - rule.within_ms and event.time_ms - before.time_ms >= rule.quiet_ms
-        for before, event in zip(every, every[1:], strict=False)
+        for before, event in itertools.pairwise(every)
     )
 
 

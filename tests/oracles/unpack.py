@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from dayfly.engine.catalog import NULL, Catalog, FieldType
 from dayfly.engine.events import Event, EventBatch, ObservedConsent
-
 from tests.oracles.recount import Cell
 
 __all__ = ["Arrived", "events_of", "rows_of"]
