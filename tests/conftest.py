@@ -1,6 +1,7 @@
 """Fixtures and profiles that the whole suite shares."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ settings.register_profile("dev", max_examples=50, deadline=None, suppress_health
 settings.register_profile(
     "ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("nightly", max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "nightly", max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck)
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
@@ -22,3 +25,17 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"public data sets not found at {folder}; set DAYFLY_SHARED_DATA to their folder")
     return folder
+
+
+_STARTED = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start no slow test once `DAYFLY_TEST_BUDGET_SECONDS` are spent: CI runs a slice of bounded length."""
+    budget = os.environ.get("DAYFLY_TEST_BUDGET_SECONDS")
+    if budget is None or item.get_closest_marker("slow") is None:
+        return
+    if time.monotonic() - _STARTED > float(budget):
+        pytest.skip(
+            f"DAYFLY_TEST_BUDGET_SECONDS={budget} are spent; run `make test-slow` without it for all of them"
+        )

@@ -17,8 +17,8 @@ echo "built $(basename "$wheel") ($(wc -c <"$wheel") bytes)"
 
 "$bin/python" -m venv "$place/venv"
 python="$place/venv/bin/python"
-"$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$root/requirements/dev.lock"
-"$python" -m pip install --quiet --disable-pip-version-check --no-deps "$wheel"
+"$python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$root/requirements/dev.lock"
+"$python" -m pip install -qq --disable-pip-version-check --no-deps "$wheel"
 
 mkdir "$place/suite"
 for item in tests docs notebooks tools requirements pyproject.toml Makefile README.md CHANGELOG.md LICENSE .ci; do

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 __all__ = ["WARMUPS", "WarmReport", "kernel_modules", "main", "warm_up"]
 
@@ -27,7 +28,8 @@ class WarmReport:
         kernels: Compiled functions found in the kernel modules.
         compiled: Specialisations that had to be compiled (cache misses).
         loaded: Specialisations that were read from the cache (cache hits).
-        never_called: Kernels that no warm-up called, so that a later start may still compile them.
+        idle: Kernels that were neither compiled nor loaded here. On a cold cache these are the ones that no warm-up
+            reaches; on a warm one also those that only other kernels call.
         seconds: Time taken, imports included.
         jit_enabled: False under `NUMBA_DISABLE_JIT=1`, where there is nothing to compile.
         cache_folder: Where the machine code is kept.
@@ -36,7 +38,7 @@ class WarmReport:
     kernels: int
     compiled: int
     loaded: int
-    never_called: tuple[str, ...]
+    idle: tuple[str, ...]
     seconds: float
     jit_enabled: bool
     cache_folder: str
@@ -44,17 +46,16 @@ class WarmReport:
     def __str__(self) -> str:
         if not self.jit_enabled:
             return "kernels: the JIT is off (NUMBA_DISABLE_JIT), nothing to warm"
-        line = (
+        return (
             f"kernels: {self.kernels} found, {self.compiled} specialisations compiled, "
             f"{self.loaded} read from {self.cache_folder}, {self.seconds:.1f} s"
         )
-        return line + (f"; not called: {', '.join(self.never_called)}" if self.never_called else "")
 
 
 def kernel_modules() -> tuple[str, ...]:
     """Import names of every kernel module of every installed portion, sorted."""
     import dayfly  # noqa: PLC0415 - the namespace's path is complete only once a portion is imported
-    from dayfly.privacy._jit import kernel_sources  # noqa: PLC0415 - numba is loaded here, not by `dayfly --version`
+    from dayfly.privacy._jit import kernel_sources  # noqa: PLC0415 - see `warm_up`
 
     roots = [Path(root) for root in dayfly.__path__]
     names = set()
@@ -64,7 +65,9 @@ def kernel_modules() -> tuple[str, ...]:
     return tuple(sorted(names - {"dayfly.privacy._jit"}))
 
 
-def warm_up(warmups: Sequence[str] = WARMUPS, *, clock: Callable[[], float] = time.perf_counter) -> WarmReport:
+def warm_up(
+    warmups: Sequence[str] = WARMUPS, *, clock: Callable[[], float] = time.perf_counter
+) -> WarmReport:
     """Import all kernel modules and run the registered warm-up functions.
 
     Args:
@@ -76,35 +79,39 @@ def warm_up(warmups: Sequence[str] = WARMUPS, *, clock: Callable[[], float] = ti
         ImportError: A module cannot be imported.
     """
     started = clock()
+    from numba import config  # noqa: PLC0415 - numba is loaded here, not by `dayfly --version`
+
     modules = kernel_modules()
     for module in modules:
         importlib.import_module(module)
     for name in warmups:
         _resolve(name)()
+    settings = config.__dict__  # numba fills its settings in at import, unseen by type checkers
     statistics = {name: _specialisations(dispatcher) for name, dispatcher in _dispatchers(modules)}
     return WarmReport(
         kernels=len(statistics),
         compiled=sum(missed for _, missed in statistics.values()),
         loaded=sum(found for found, _ in statistics.values()),
-        never_called=tuple(sorted(name for name, counts in statistics.items() if counts == (0, 0))),
+        idle=tuple(sorted(name for name, counts in statistics.items() if counts == (0, 0))),
         seconds=clock() - started,
-        jit_enabled=not _jit_is_off(),
-        cache_folder=_cache_folder(),
+        jit_enabled=not settings["DISABLE_JIT"],
+        cache_folder=str(settings["CACHE_DIR"]),
     )
 
 
 def _resolve(name: str) -> Callable[[], object]:
-    module, separator, attribute = name.partition(":")
-    function = getattr(importlib.import_module(module), attribute, None) if separator and attribute else None
-    if not callable(function):
-        message = f"warmups={name!r} must be 'module:function' and name something callable; correct WARMUPS"
-        raise ValueError(message)
-    return function  # type: ignore[no-any-return]
+    module, _, attribute = name.partition(":")
+    function = getattr(importlib.import_module(module), attribute, None) if module and attribute else None
+    if callable(function):
+        return cast("Callable[[], object]", function)
+    raise ValueError(
+        f"warmups={name!r} must be 'module:function' and name something callable; correct WARMUPS"
+    )
 
 
 def _dispatchers(modules: Sequence[str]) -> Iterator[tuple[str, object]]:
     """Each compiled function of the modules once, by the name of the module that defines it."""
-    from numba.core.dispatcher import Dispatcher  # noqa: PLC0415 - see `kernel_modules`
+    from numba.core.dispatcher import Dispatcher  # noqa: PLC0415 - see `warm_up`
 
     for module in modules:
         for attribute, value in vars(sys.modules[module]).items():
@@ -123,25 +130,15 @@ def _specialisations(dispatcher: object) -> tuple[int, int]:
     return found, max(missed, len(dispatcher.signatures) - found)  # type: ignore[attr-defined]
 
 
-def _jit_is_off() -> bool:
-    from numba import config  # noqa: PLC0415 - see `kernel_modules`
-
-    return bool(config.DISABLE_JIT)
-
-
-def _cache_folder() -> str:
-    from numba import config  # noqa: PLC0415 - see `kernel_modules`
-
-    return str(config.CACHE_DIR)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m dayfly.engine.warmup [--json]`: warm the cache and say what was done.
 
     Returns:
         Exit status 0; failures raise.
     """
-    parser = argparse.ArgumentParser(prog="python -m dayfly.engine.warmup", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m dayfly.engine.warmup", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     options = parser.parse_args(arguments)
     report = warm_up()

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 from numba import config
@@ -53,7 +53,9 @@ def cache_directory() -> Path:
 
 
 if "NUMBA_CACHE_DIR" not in os.environ:
-    config.CACHE_DIR = str(cache_directory())
+    config.__dict__["CACHE_DIR"] = str(
+        cache_directory()
+    )  # numba fills its settings in at import, unseen by type checkers
 
 
 def kernel(function: _F) -> _F:
@@ -61,5 +63,4 @@ def kernel(function: _F) -> _F:
 
     With `NUMBA_DISABLE_JIT=1` the plain Python function is returned, so that coverage and debuggers see it.
     """
-    compiled: _F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
+    return cast("_F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))

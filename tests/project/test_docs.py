@@ -1,0 +1,89 @@
+"""The pages keep up with the code."""
+
+import ast
+import re
+import tomllib
+
+import pytest
+
+from . import ROOT
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def run_time_dependencies() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return sorted(re.split(r"[^A-Za-z0-9._-]", line)[0] for line in project["dependencies"])
+
+
+def test_every_run_time_dependency_has_its_reason() -> None:
+    text = page("dependencies.md")
+    reasons = re.findall(r"^### ([\w.-]+)$", text, re.MULTILINE)
+    assert reasons == run_time_dependencies()
+
+
+def test_every_run_time_dependency_has_its_cost() -> None:
+    table = re.search(r"<!-- costs:begin -->(.*)<!-- costs:end -->", page("dependencies.md"), re.DOTALL)
+    assert table is not None
+    assert re.findall(r"^\| ([\w.-]+) \| \d", table[1], re.MULTILINE) == run_time_dependencies()
+
+
+def test_every_page_is_in_the_index() -> None:
+    listed = set(re.findall(r"^([a-z_-]+)$", page("index.md"), re.MULTILINE))
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert pages - listed == set()
+
+
+def test_every_link_to_a_file_of_the_project_leads_somewhere() -> None:
+    broken = []
+    for path in [
+        *(ROOT / "docs").glob("*.md"),
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "tests" / "README.md",
+    ]:
+        targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text())
+        broken += [f"{path.name}: {target}" for target in targets if not (path.parent / target).exists()]
+    assert broken == []
+
+
+def test_the_changelog_has_a_section_for_the_version_in_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.search(rf"^## {re.escape(version)} ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+
+def command_paths() -> list[str]:
+    """Every command of the command line as it is typed, from the typer application."""
+    cli = pytest.importorskip("dayfly.engine.cli")
+    if not hasattr(cli, "app"):
+        pytest.skip("the command line is not built yet")
+    from typer.main import get_command
+
+    paths: list[str] = []
+    waiting = [("dayfly", get_command(cli.app))]
+    while waiting:
+        path, command = waiting.pop()
+        inner = getattr(command, "commands", {})
+        waiting += [(f"{path} {name}", one) for name, one in inner.items() if not one.hidden]
+        if not inner:
+            paths.append(path)
+    return sorted(paths)
+
+
+def test_every_command_is_on_a_page() -> None:
+    text = "\n".join(path.read_text() for path in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+    assert [path for path in command_paths() if path not in text] == []
+
+
+def test_the_pages_are_built_with_the_extensions_that_the_locks_hold() -> None:
+    tree = ast.parse((ROOT / "docs" / "conf.py").read_text())
+    values = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "extensions"
+    }
+    assert values == {"extensions": ["myst_parser"]}

@@ -1,0 +1,143 @@
+"""Measure what each run-time dependency costs and write the table of docs/dependencies.md.
+
+Run from the project's environment: `python tools/dependency_costs.py` writes, `--print` only shows.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "dependencies.md"
+USED = {  # what Dayfly imports, where that is not simply the distribution's name
+    "cryptography": "cryptography.hazmat.primitives.asymmetric.ec, cryptography.hazmat.primitives.ciphers.aead",
+    "pyarrow": "pyarrow.csv, pyarrow.parquet",
+    "pyyaml": "yaml",
+    "rich": "rich.console, rich.live, rich.progress, rich.table",
+}
+ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one dependency costs.
+
+    Attributes:
+        name: Name of the distribution.
+        version: Installed version.
+        licence: As the distribution states it.
+        size_bytes: Its own installed files, without compiled bytecode.
+        brings: Distributions that it needs besides the other run-time dependencies, with their size in bytes.
+        import_ms: Processor time of a first import, milliseconds.
+    """
+
+    name: str
+    version: str
+    licence: str
+    size_bytes: int
+    brings: tuple[tuple[str, int], ...]
+    import_ms: float
+
+    def row(self) -> str:
+        """The dependency as one line of a Markdown table."""
+        brought = ", ".join(f"{name} ({size / 1e6:.1f} MB)" for name, size in self.brings) or "nothing"
+        figures = f"{self.size_bytes / 1e6:.1f} MB | {brought} | {self.import_ms:.0f} ms"
+        return f"| {self.name} | {self.version} | {self.licence} | {figures} |"
+
+
+def direct_dependencies() -> list[str]:
+    """Names of the run-time dependencies in pyproject.toml, sorted."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return sorted(Requirement(line).name for line in project["dependencies"])
+
+
+def size_bytes(name: str) -> int:
+    """Bytes of the installed files of a distribution, without bytecode."""
+    files = distribution(name).files or []
+    paths = (Path(str(file.locate())) for file in files if file.suffix != ".pyc")
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def licence(name: str) -> str:
+    """The licence that a distribution states: expression, else its classifier, else the free text's first line."""
+    metadata = distribution(name).metadata
+    if metadata["License-Expression"]:
+        return str(metadata["License-Expression"])
+    classified = [
+        c.rpartition(" :: ")[2] for c in metadata.get_all("Classifier") or [] if c.startswith("License ::")
+    ]
+    return ", ".join(classified) or str(metadata["License"] or "not stated").splitlines()[0]
+
+
+def needed_by(name: str, known: set[str]) -> Iterator[str]:
+    """Installed distributions that `name` needs, directly or not, leaving out `known`."""
+    for line in distribution(name).requires or []:
+        requirement = Requirement(line)
+        needed = requirement.name.lower().replace("_", "-")
+        if needed in known or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        try:
+            distribution(needed)
+        except PackageNotFoundError:
+            continue
+        known.add(needed)
+        yield needed
+        yield from needed_by(needed, known)
+
+
+def import_ms(name: str) -> float:
+    """Lowest processor time of importing what we use of a distribution in a new interpreter, in milliseconds."""
+    code = f"import time; t = time.process_time(); import {USED.get(name, name)}; print((time.process_time() - t) * 1e3)"
+    runs = (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        for _ in range(ROUNDS)
+    )
+    return min(float(run.stdout) for run in runs)
+
+
+def measure() -> list[Cost]:
+    """The cost of every run-time dependency."""
+    names = direct_dependencies()
+    return [
+        Cost(
+            name=name,
+            version=distribution(name).version,
+            licence=licence(name),
+            size_bytes=size_bytes(name),
+            brings=tuple((needed, size_bytes(needed)) for needed in sorted(needed_by(name, set(names)))),
+            import_ms=import_ms(name),
+        )
+        for name in names
+    ]
+
+
+def table(costs: list[Cost]) -> str:
+    """The costs as a Markdown table."""
+    head = "| dependency | version | licence | size | brings besides | first import |\n| --- | --- | --- | ---: | --- | ---: |"
+    return "\n".join([head, *(cost.row() for cost in costs)])
+
+
+def main() -> None:
+    """Write or print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--print", action="store_true", help="show the table and leave the page alone")
+    options = parser.parse_args()
+    text = table(measure())
+    if options.print:
+        sys.stdout.write(text + "\n")
+        return
+    page = PAGE.read_text()
+    pattern = re.compile(r"(<!-- costs:begin -->\n).*(<!-- costs:end -->)", re.DOTALL)
+    PAGE.write_text(pattern.sub(lambda match: f"{match[1]}{text}\n{match[2]}", page))
+
+
+if __name__ == "__main__":
+    main()
