@@ -8,6 +8,7 @@
         ├── ValueOutOfRange (ValueError)    a value cannot be held exactly
         ├── IntakeError (ValueError)        an input is not an event; carries the dead-letter reason
         ├── TagError (ValueError)           a tag is refused; carries the place in its text
+        │   └── TagDocumentError            a tag written as objects is refused; carries the way to the node
         ├── PolicyError (ValueError)        a policy file is refused; carries file and line
         ├── ShardError                      an input that the shard cannot apply
         │   └── SnapshotError (ValueError)  bytes that are no snapshot of this version
@@ -26,6 +27,7 @@ __all__ = [
     "PolicyError",
     "ShardError",
     "SnapshotError",
+    "TagDocumentError",
     "TagError",
     "ValueOutOfRange",
 ]
@@ -65,6 +67,15 @@ class TagError(EngineError, ValueError):
         self.text = text
         self.start = start
         self.end = end
+
+
+class TagDocumentError(TagError):
+    """A tag written as objects is refused. `path` leads to the node: keys and positions from the root of the document."""
+
+    def __init__(self, message: str, *, path: tuple[str | int, ...] = ()) -> None:
+        shown = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+        super().__init__(f"at ${shown}: {message}")
+        self.path = path
 
 
 class PolicyError(EngineError, ValueError):

@@ -34,6 +34,8 @@ MAX_TIME_MS: Final = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z."""
 
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FIELD: Final = re.compile(r"properties(?:\.(?:[A-Za-z_][A-Za-z0-9_]*|`[^`\r\n]*`))+")
+_PART: Final = re.compile(r"`[^`]*`|[^.`]+")
 _QUOTED_WORD: Final = re.compile(r"[\w$][\w $-]*")
 _ESCAPES: Final = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",
@@ -143,13 +145,13 @@ def read_field(text: str) -> str:
     Raises:
         ValueError: another root, or an empty or odd part.
     """
-    root, *parts = re.findall(r"`[^`]*`|[^.`]+", text)
-    if root == "channel" and not parts:
-        return "channel"
-    if root != "properties" or not parts:
+    if text == "channel":
+        return text
+    if _FIELD.fullmatch(text) is None:
         raise ValueError(
             f"field={text!r} must start with properties. (or be channel); write properties.{text}"
         )
+    parts = _PART.findall(text)[1:]
     words = [part[1:-1] if part.startswith("`") else part for part in parts]
     for part, word in zip(parts, words, strict=True):
         if _QUOTED_WORD.fullmatch(word) is None:
