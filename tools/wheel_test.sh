@@ -33,4 +33,4 @@ fi
 cd "$place/suite"
 unset PYTHONPATH VIRTUAL_ENV
 "$python" -m dayfly.engine.warmup
-DAYFLY_WHEEL=$wheel PATH="$place/venv/bin:$PATH" "$place/venv/bin/pytest" tests -m "not slow" -p no:cacheprovider "$@"
+DAYFLY_WHEEL=$wheel PATH="$place/venv/bin:$PATH" "$place/venv/bin/pytest" -m "not slow" -p no:cacheprovider "$@"
