@@ -5,7 +5,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -26,8 +26,10 @@ from .wire import (
     Confirmation,
     ConsentClaim,
     SealedClaims,
+    JsonValue,
     b64url,
     encode,
+    encode_lines,
     sealed_header,
 )
 
@@ -57,40 +59,38 @@ _PAD = b"~" * 256
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _check_scalar(name: str, value: object) -> None:
-    kind = type(value)
-    if kind is str:
-        held = len(value) <= _MAX_TEXT_CHARS  # type: ignore[arg-type]
-    elif kind is int:
-        held = -_MAX_EXACT_INT <= value <= _MAX_EXACT_INT  # type: ignore[operator]
-    elif kind is float:
-        held = math.isfinite(value)  # type: ignore[arg-type]
-    else:
-        held = value is None or kind is bool
-    if not held:
-        raise InvalidOrder(
-            f"fields[{name!r}] must be a string of <= {_MAX_TEXT_CHARS} characters, a finite number within +-(2^53-1), "
-            "true, false or null, or a list of these; band or shorten the value"
-        )
-
-
-def _check_field(field: OrderField, profile: Profile) -> None:
-    name, value = field.name, field.value
+@lru_cache(maxsize=4096)  # names come from policies: few, and checked once each
+def _check_name(name: str) -> None:
     if _NAME.fullmatch(name) is None or name in RESERVED_NAMES:
-        raise InvalidOrder(
-            f"field name={name!r} must match {_NAME.pattern} and be no claim name; rename the field"
-        )
-    if profile is Profile.F2 and type(value) is not bool:
-        raise InvalidOrder(f"fields[{name!r}] must be true or false in profile F2; ask a yes/no question")
-    if isinstance(value, list | tuple):
-        if len(value) > _MAX_LIST_ITEMS:
+        raise InvalidOrder(f"field name={name!r} must match {_NAME.pattern} and be no claim name; rename the field")
+
+
+def _allowed(value: JsonValue) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_TEXT_CHARS
+    if value is None or isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return -_MAX_EXACT_INT <= value <= _MAX_EXACT_INT
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return (
+        isinstance(value, tuple)
+        and len(value) <= _MAX_LIST_ITEMS
+        and all(not isinstance(item, tuple) and _allowed(item) for item in value)
+    )
+
+
+def _check_fields(fields: Sequence[OrderField], profile: Profile) -> None:
+    for field in fields:
+        _check_name(field.name)
+        if not _allowed(field.value):
             raise InvalidOrder(
-                f"len(fields[{name!r}])={len(value)} must be <= {_MAX_LIST_ITEMS}; keep the first ones"
+                f"fields[{field.name!r}] must be a string of <= {_MAX_TEXT_CHARS} characters, a finite number within "
+                f"+-(2^53-1), true, false or null, or a tuple of <= {_MAX_LIST_ITEMS} of these; band or shorten the value"
             )
-        for item in value:
-            _check_scalar(name, item)
-    else:
-        _check_scalar(name, value)
+        if profile is Profile.F2 and not isinstance(field.value, bool):
+            raise InvalidOrder(f"fields[{field.name!r}] must be true or false in profile F2; ask a yes/no question")
 
 
 def check_order(order: FragmentOrder) -> None:
@@ -105,28 +105,25 @@ def check_order(order: FragmentOrder) -> None:
         )
     if not (order.order_id and order.audience and order.purpose):
         raise InvalidOrder("order_id, audience and purpose must not be empty; fill them in")
-    if not order.consent:
-        raise InvalidOrder(
-            f"consent=() of order_id={order.order_id!r} must hold a consent record; absent consent is no"
-        )
+    if not 0 < len(order.consent) <= MAX_FIELDS:
+        raise InvalidOrder(f"len(consent)={len(order.consent)} must lie in [1, {MAX_FIELDS}]; absent consent is no")
+    if not 0 < len(order.fields) <= MAX_FIELDS:
+        raise InvalidOrder(f"len(fields)={len(order.fields)} must lie in [1, {MAX_FIELDS}]; disclose less")
+    _check_limits(order)
+    _check_fields(order.fields, order.profile)
+    if len({field.name for field in order.fields}) != len(order.fields):
+        raise InvalidOrder(f"field names of order_id={order.order_id!r} must differ; drop the repeated one")
+
+
+def _check_limits(order: FragmentOrder) -> None:
     if order.use is not None and order.use < 1:
         raise InvalidOrder(f"use={order.use!r} must be >= 1 or None; pass 1 for one-time use")
     if order.use is not None and order.profile is Profile.F0:
-        raise InvalidOrder(
-            f"use={order.use!r} must be None in profile F0, which nobody counts; order profile F1"
-        )
+        raise InvalidOrder(f"use={order.use!r} must be None in profile F0, which nobody counts; order profile F1")
     if not 1 <= order.ttl_seconds <= MAX_TTL_SECONDS:
-        raise InvalidOrder(
-            f"ttl_seconds={order.ttl_seconds!r} must lie in [1, {MAX_TTL_SECONDS}]; shorten the life"
-        )
-    if not 0 < len(order.fields) <= MAX_FIELDS:
-        raise InvalidOrder(f"len(fields)={len(order.fields)} must lie in [1, {MAX_FIELDS}]; disclose less")
+        raise InvalidOrder(f"ttl_seconds={order.ttl_seconds!r} must lie in [1, {MAX_TTL_SECONDS}]; shorten the life")
     if order.version < 0:
         raise InvalidOrder(f"version={order.version!r} must be >= 0; count upwards from 0")
-    for field in order.fields:
-        _check_field(field, order.profile)
-    if len({field.name for field in order.fields}) != len(order.fields):
-        raise InvalidOrder(f"field names of order_id={order.order_id!r} must differ; drop the repeated one")
 
 
 def expiry_seconds(order: FragmentOrder, now_ms: int, clear_ttl_seconds: int) -> int:
@@ -150,19 +147,17 @@ def expiry_seconds(order: FragmentOrder, now_ms: int, clear_ttl_seconds: int) ->
 def _disclosures(fields: Sequence[OrderField], salt_bytes: bytes) -> tuple[bytes, tuple[str, ...]]:
     """Disclosures joined by `~`, and their sorted digests (RFC 9901 sections 4.2.1 to 4.2.4).
 
-    Encodings are done for all fields in one call each: that is most of what a sealed mint costs beside its signature.
+    Encodings are done for all fields in one call: that is most of what a sealed mint costs beside its signature. A zero
+    byte after each digest makes it 33 bytes, 44 characters, of which the first 43 are the digest's own base64url.
     """
     salts = b64url(salt_bytes)
-    raw = [
-        binascii.b2a_base64(
-            encode((salts[i * _SALT_CHARS : (i + 1) * _SALT_CHARS], field.name, field.value)), newline=False
-        )
-        for i, field in enumerate(fields)
-    ]
-    joined = b"~".join(raw).translate(_TO_URL, b"=")
+    lines = encode_lines(
+        [(salts[i * _SALT_CHARS : (i + 1) * _SALT_CHARS], field.name, field.value) for i, field in enumerate(fields)]
+    )
+    encode_one = binascii.b2a_base64
+    joined = b"~".join([encode_one(line, newline=False) for line in lines.split(b"\n")[:-1]]).translate(_TO_URL, b"=")
     sha256 = hashlib.sha256
-    # A zero byte after each digest makes it 33 bytes, 44 characters of which the first 43 are its own base64.
-    digests = b64url(b"\0".join([sha256(text).digest() for text in joined.split(b"~")]) + b"\0")
+    digests = b64url(b"".join([sha256(text).digest() + b"\0" for text in joined.split(b"~")]))
     return joined, tuple(sorted([digests[i : i + 43] for i in range(0, len(digests), 44)]))
 
 
@@ -195,8 +190,7 @@ def read_answer(answers: bytes, jti: str, key: memoryview, question: str) -> byt
 # --- tokens ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     """What the mint adds to an order."""
 
     issuer: str
@@ -292,7 +286,7 @@ def build_token(
         InvalidOrder: The token would be longer than a verifier accepts.
     """
     if order.profile is Profile.F1:
-        token = signing_key.sign(Profile.F1, encode(_sealed_claims(order, stamp, key, random))) + "~"
+        token = signing_key.sign(Profile.F1, encode(_sealed_claims(order, stamp, key, random))) + b"~"
     else:
         token = signing_key.sign(order.profile, encode(_other_claims(order, stamp)))
     if len(token) > MAX_TOKEN_CHARS:

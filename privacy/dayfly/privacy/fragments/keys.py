@@ -8,7 +8,7 @@ from dayfly.privacy._check import not_negative
 from dayfly.privacy.errors import InvalidArgument, KeyRotationError
 
 from .strict import Profile, sign_es256
-from .wire import ANSWER_TYP, CLEAR_TYP, SEALED_TYP, b64url, fragment_header, public_jwk, thumbprint
+from .wire import ANSWER_TYP, CLEAR_TYP, SEALED_TYP, b64url_bytes, fragment_header, public_jwk, thumbprint
 
 __all__ = ["KeyRing", "SigningKey"]
 
@@ -29,16 +29,18 @@ class SigningKey:
             )
         self._key = private_key
         self.kid = thumbprint(private_key.public_key())
-        self._prefixes = {profile: fragment_header(self.kid, typ) + "." for profile, typ in _TYPES.items()}
+        self._prefixes = {
+            profile: fragment_header(self.kid, typ).encode("ascii") + b"." for profile, typ in _TYPES.items()
+        }
 
     def __repr__(self) -> str:
         """Name the key by its public thumbprint."""
         return f"SigningKey(kid={self.kid!r})"
 
-    def sign(self, profile: Profile, payload: bytes) -> str:
+    def sign(self, profile: Profile, payload: bytes) -> bytes:
         """A compact JWS (RFC 7515 section 3.1) over `payload` with the profile's fixed header and a low s."""
-        signed = self._prefixes[profile] + b64url(payload)
-        return f"{signed}.{b64url(sign_es256(self._key, signed.encode('ascii')))}"
+        signed = self._prefixes[profile] + b64url_bytes(payload)
+        return signed + b"." + b64url_bytes(sign_es256(self._key, signed))
 
     def jwk(self) -> dict[str, str]:
         """Public JWK (RFC 7517) as published."""
@@ -94,10 +96,10 @@ class KeyRing:
 
     def signing_key(self, now_ms: int, exp_ms: int) -> SigningKey:
         """The key that signs at `now_ms`; remembered as needed until `exp_ms`."""
-        current = max(
-            (known for known in self._keys if known.use_from_ms <= now_ms),
-            key=lambda known: known.use_from_ms,
-        )
+        current = self._keys[0]
+        for known in self._keys[1:]:  # in the order of their first use
+            if known.use_from_ms <= now_ms:
+                current = known
         current.last_exp_ms = max(current.last_exp_ms, exp_ms)
         return current.key
 

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-class OrderField(msgspec.Struct, frozen=True):
+class OrderField(msgspec.Struct, frozen=True, gc=False):
     """One value of a fragment: a JSON scalar or a list of scalars, and the end of its own validity."""
 
     name: str
@@ -32,7 +32,7 @@ class OrderField(msgspec.Struct, frozen=True):
     valid_until_ms: int | None = None
 
 
-class ConsentRef(msgspec.Struct, frozen=True):
+class ConsentRef(msgspec.Struct, frozen=True, gc=False):
     """One consent record that an order rests on, and the first instant at which it no longer holds."""
 
     record_id: str
@@ -40,7 +40,7 @@ class ConsentRef(msgspec.Struct, frozen=True):
     valid_until_ms: int
 
 
-class RuleRef(msgspec.Struct, frozen=True):
+class RuleRef(msgspec.Struct, frozen=True, gc=False):
     """The rule that fired."""
 
     id: str

@@ -4,13 +4,15 @@ import heapq
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
+import msgspec
+
 from .orders import OrderView
 from .slab import Slot
 
 __all__ = ["Entry", "Registry", "Wheel"]
 
 
-class Entry:
+class Entry(msgspec.Struct, kw_only=True, eq=False):
     """One live fragment. Mutable, owned by the service, touched only under its lock.
 
     Attributes:
@@ -28,46 +30,18 @@ class Entry:
         answers: Sealed answers of an F2 fragment.
     """
 
-    __slots__ = (
-        "answers",
-        "budget",
-        "exp",
-        "iat",
-        "jkt",
-        "jti",
-        "kc",
-        "leases",
-        "slot",
-        "token_hash",
-        "version",
-        "view",
-    )
-
-    def __init__(
-        self,
-        *,
-        jti: str,
-        slot: Slot | None,
-        view: OrderView,
-        iat: int,
-        exp: int,
-        budget: int | None,
-        version: int,
-        kc: str,
-        jkt: str,
-    ) -> None:
-        self.jti = jti
-        self.slot = slot
-        self.view = view
-        self.iat = iat
-        self.exp = exp
-        self.budget = budget
-        self.version = version
-        self.kc = kc
-        self.jkt = jkt
-        self.leases = 0
-        self.token_hash = b""
-        self.answers = b""
+    jti: str
+    slot: Slot | None
+    view: OrderView
+    iat: int
+    exp: int
+    budget: int | None
+    version: int
+    kc: str
+    jkt: str
+    leases: int = 0
+    token_hash: bytes = b""
+    answers: bytes = b""
 
 
 T = TypeVar("T")

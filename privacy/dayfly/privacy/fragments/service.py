@@ -138,6 +138,7 @@ class FragmentService:
         self._lock = threading.RLock()
         self._closed = False
         self._now_ms = 0
+        self._next_due_ms = 0
         self._live = Registry()
         self._graves = Graveyard(note_signer, sink)
         self._unreported: list[Destroyed] = []
@@ -174,14 +175,14 @@ class FragmentService:
             )
         try:
             with self._lock:
-                entry, signing_key = self._reserve(order, jkt, now_ms)
+                entry, signing_key, random = self._reserve(order, jkt, now_ms)
         except MintRefused as refusal:
             self._tell("mint_refused", now_ms, order_id=order.order_id, reason=str(refusal))
             raise
         # Signing and sealing run outside the lock. A withdrawal may overwrite the key meanwhile; `_publish` then finds
         # the entry dead and the token, sealed under whatever the slot held, is dropped unseen.
         try:
-            token = self._build(order, entry, signing_key)
+            token = self._build(order, entry, signing_key, random)
         except BaseException:
             with self._lock:
                 self._unreported.extend(self._destroy([entry], DestroyReason.ABORTED))
@@ -189,7 +190,7 @@ class FragmentService:
         with self._lock:
             return self._publish(order, entry, token)
 
-    def _reserve(self, order: FragmentOrder, jkt: str, now_ms: int) -> tuple[Entry, SigningKey]:
+    def _reserve(self, order: FragmentOrder, jkt: str, now_ms: int) -> tuple[Entry, SigningKey, bytes]:
         """Decide, take a key and enter the fragment into every index, unpublished."""
         now_ms = self._advance(now_ms)
         if order.order_id in self._orders:
@@ -209,8 +210,9 @@ class FragmentService:
                 f"order_id={order.order_id!r} must be covered by consent; {refusal}"
             ) from refusal
         slot = None if order.profile is Profile.F0 else self._slab.take()
+        random = self._random(16 + random_length(order))
         entry = Entry(
-            jti=b64url(self._random(16)),
+            jti=b64url(random[:16]),
             slot=slot,
             view=view,
             iat=now_ms // 1000,
@@ -223,9 +225,9 @@ class FragmentService:
         self._live.add(entry)
         self._graves.minted += 1
         self._remember(order.order_id)
-        return entry, self._keys.signing_key(now_ms, exp * 1000)
+        return entry, self._keys.signing_key(now_ms, exp * 1000), random[16:]
 
-    def _build(self, order: FragmentOrder, entry: Entry, signing_key: SigningKey) -> str:
+    def _build(self, order: FragmentOrder, entry: Entry, signing_key: SigningKey, random: bytes) -> bytes:
         stamp = Stamp(
             issuer=self._issuer,
             iat=entry.iat,
@@ -237,9 +239,9 @@ class FragmentService:
             lease_path=self._lease_path,
         )
         key = memoryview(b"") if entry.slot is None else self._key(entry)
-        token = build_token(order, stamp, key, self._random(random_length(order)), signing_key)
+        token = build_token(order, stamp, key, random, signing_key)
         if order.profile is Profile.F2:
-            entry.answers = seal_answers(order, entry.jti, self._random(12), key)
+            entry.answers = seal_answers(order, entry.jti, random[-12:], key)
         return token
 
     def _key(self, entry: Entry) -> memoryview:
@@ -253,17 +255,17 @@ class FragmentService:
             f"order_id={entry.view.order_id!r} must stay consented while it is minted; it was withdrawn"
         )
 
-    def _publish(self, order: FragmentOrder, entry: Entry, token: str) -> Fragment:
+    def _publish(self, order: FragmentOrder, entry: Entry, token: bytes) -> Fragment:
         if self._live.get(entry.jti) is not entry:
             raise MintRefused(
                 f"order_id={order.order_id!r} must stay consented while it is minted; it was withdrawn"
             )
-        entry.token_hash = hashlib.sha256(token.encode("ascii")).digest()
+        entry.token_hash = hashlib.sha256(token).digest()
         if order.supersedes:
             self._unreported.extend(self._supersede_orders(order.supersedes))
         self._tell("minted", self._now_ms, jti=entry.jti, order_id=order.order_id)
         return Fragment(
-            token=token,
+            token=token.decode("ascii"),
             jti=entry.jti,
             order_id=order.order_id,
             audience=order.audience,
@@ -539,13 +541,19 @@ class FragmentService:
         if self._closed:
             raise FragmentServiceClosed("service=<closed> must be open; start a new one")
         self._now_ms = now_ms = max(now_ms, self._now_ms)
+        if now_ms < self._next_due_ms:
+            return now_ms
         self._unreported.extend(self._destroy(self._live.due(now_ms), DestroyReason.EXPIRED))
+        self._forget_due(now_ms)
+        self._next_due_ms = (now_ms // 1000 + 1) * 1000  # buckets begin at whole seconds
+        return now_ms
+
+    def _forget_due(self, now_ms: int) -> None:
         for forgotten in self._forget.due(now_ms):
             if isinstance(forgotten, str):
                 self._orders.discard(forgotten)
             elif self._floors[forgotten][1] * 1000 <= now_ms:  # not renewed since
                 del self._floors[forgotten]
-        return now_ms
 
     def _remember(self, order_id: str) -> None:
         """Refuse this order id until every order issued up to now is over."""

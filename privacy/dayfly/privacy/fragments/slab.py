@@ -16,6 +16,8 @@ __all__ = ["KEY_BYTES", "KeySlab", "Slot", "kernel_random"]
 
 KEY_BYTES = 32
 _ZEROS = bytes(KEY_BYTES)
+_RESERVOIR = 256  # bytes asked of the kernel at once: eight keys, and never a short read (getrandom(2))
+_CANARY = _RESERVOIR
 _MADV_WIPEONFORK = 18  # linux/mman.h; the mmap module does not name it before Python 3.13
 
 
@@ -27,7 +29,7 @@ def kernel_random() -> Callable[[memoryview], None]:
 
     def fill(buffer: memoryview) -> None:
         size = len(buffer)
-        written = getrandom(ctypes.addressof(ctypes.c_char.from_buffer(buffer)), size, 0)
+        written = getrandom((ctypes.c_char * size).from_buffer(buffer), size, 0)
         if written != size:  # getrandom(2) never stops early for up to 256 bytes
             raise OSError(
                 f"getrandom({size} bytes)={written} must fill the buffer; check the kernel's random source"
@@ -46,7 +48,7 @@ def _libc_mlock(address: int, length: int) -> int:
 class Slot(NamedTuple):
     """A place in the slab and how often that place had been given away before."""
 
-    index: int
+    place: int
     generation: int
 
 
@@ -81,9 +83,10 @@ class KeySlab:
         self._slabs: list[memoryview] = []
         self._generations: list[int] = []
         self._free: list[int] = []
-        self._owner_pid = os.getpid()
-        self._closed = False
         self.locked = True
+        self._head = self._lock_pages(_CANARY + 1)
+        self._head[_CANARY] = 1
+        self._left = 0
         self._grow()
 
     def __len__(self) -> int:
@@ -100,10 +103,10 @@ class KeySlab:
         self._check_owner()
         if not self._free:
             self._grow()
-        index = self._free[-1]
-        self._fill(self._place(index))
+        place = self._free[-1]
+        self._draw(self._place(place))
         self._free.pop()
-        return Slot(index, self._generations[index])
+        return Slot(place, self._generations[place])
 
     def view(self, slot: Slot) -> memoryview:
         """The key itself, in place. Use it at once and let it go; never copy it.
@@ -113,9 +116,9 @@ class KeySlab:
             FragmentServiceClosed: Closed, or a forked child.
         """
         self._check_owner()
-        if self._generations[slot.index] != slot.generation:
-            raise KeyError(slot.index)
-        return self._place(slot.index)
+        if self._generations[slot.place] != slot.generation:
+            raise KeyError(slot.place)
+        return self._place(slot.place)
 
     def shred(self, slot: Slot) -> None:
         """Overwrite the key with zeros and free its slot.
@@ -124,27 +127,43 @@ class KeySlab:
             KeyError: The key of that slot is gone already.
         """
         self.view(slot)[:] = _ZEROS
-        self._generations[slot.index] += 1
-        self._free.append(slot.index)
+        self._generations[slot.place] += 1
+        self._free.append(slot.place)
 
     def close(self) -> None:
         """Overwrite every slab; no key can be taken or viewed any more."""
-        for slab in self._slabs:
-            slab[:] = bytes(len(slab))
-        self._closed = True
+        for pages in (*self._slabs, self._head):
+            pages[:] = bytes(len(pages))
 
     def _check_owner(self) -> None:
-        if self._closed or os.getpid() != self._owner_pid:
-            raise FragmentServiceClosed(
-                "slab=<closed> must be open and in its own process; start a new service"
-            )
+        # The canary lies in pages that a fork wipes and `close` overwrites: one byte tells both, without a system call.
+        if not self._head[_CANARY]:
+            raise FragmentServiceClosed("slab=<closed> must be open and in its own process; start a new service")
 
-    def _place(self, index: int) -> memoryview:
-        slab, place = divmod(index, self._per_slab)
-        return self._slabs[slab][place * KEY_BYTES : (place + 1) * KEY_BYTES]
+    def _place(self, place: int) -> memoryview:
+        slab, index = divmod(place, self._per_slab)
+        return self._slabs[slab][index * KEY_BYTES : (index + 1) * KEY_BYTES]
+
+    def _draw(self, key: memoryview) -> None:
+        """Move the next random bytes of the reservoir into `key`; what is moved is overwritten at once."""
+        if self._left == 0:
+            self._fill(self._head[:_RESERVOIR])
+            self._left = _RESERVOIR
+        source = self._head[self._left - KEY_BYTES : self._left]
+        key[:] = source
+        source[:] = _ZEROS
+        self._left -= KEY_BYTES
 
     def _grow(self) -> None:
-        size = -(-self._per_slab * KEY_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
+        pages = self._lock_pages(self._per_slab * KEY_BYTES)
+        first = len(self._generations)
+        self._slabs.append(pages)
+        self._generations.extend([0] * self._per_slab)
+        self._free.extend(range(first + self._per_slab - 1, first - 1, -1))
+
+    def _lock_pages(self, length: int) -> memoryview:
+        """Fresh pages that are never swapped, dumped or inherited."""
+        size = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         pages.madvise(mmap.MADV_DONTDUMP)
         pages.madvise(_MADV_WIPEONFORK)
@@ -155,7 +174,4 @@ class KeySlab:
                 "or pass allow_unlocked=True and accept that keys may reach the swap device"
             )
         self.locked = self.locked and not refused
-        first = len(self._generations)
-        self._slabs.append(memoryview(pages))
-        self._generations.extend([0] * self._per_slab)
-        self._free.extend(range(first + self._per_slab - 1, first - 1, -1))
+        return memoryview(pages)

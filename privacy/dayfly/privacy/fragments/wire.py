@@ -42,8 +42,10 @@ __all__ = [
     "SealedClaims",
     "SuiteName",
     "b64url",
+    "b64url_bytes",
     "b64url_decode",
     "encode",
+    "encode_lines",
     "fragment_header",
     "hpke_suite",
     "key_commitment",
@@ -72,12 +74,19 @@ JsonValue = JsonScalar | tuple[JsonScalar, ...]
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
 
-encode = msgspec.json.Encoder().encode
+_ENCODER = msgspec.json.Encoder()
+encode = _ENCODER.encode
+encode_lines = _ENCODER.encode_lines
+
+
+def b64url_bytes(data: bytes | bytearray | memoryview) -> bytes:
+    """Base64url without padding (RFC 7515 section 2), as ASCII bytes."""
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL)
 
 
 def b64url(data: bytes | bytearray | memoryview) -> str:
     """Base64url without padding (RFC 7515 section 2)."""
-    return binascii.b2a_base64(data, newline=False).translate(_TO_URL, b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL).decode("ascii")
 
 
 def b64url_decode(text: str) -> bytes:
