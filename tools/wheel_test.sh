@@ -22,7 +22,7 @@ python="$place/venv/bin/python"
 
 mkdir "$place/suite"
 for item in tests docs notebooks tools requirements pyproject.toml Makefile README.md CHANGELOG.md LICENSE .ci; do
-  cp -R "$root/$item" "$place/suite/"
+  [ ! -e "$root/$item" ] || cp -R "$root/$item" "$place/suite/"
 done
 rm -rf "$place/suite/docs/_build"
 if [ -z "${DAYFLY_SHARED_DATA:-}" ] && [ -d "$root/../shared/data" ]; then
