@@ -4,9 +4,19 @@ Pure: nothing here reads a clock, draws randomness or does I/O, so that it can r
 """
 
 from .decision import MAX_REQUIREMENTS, Decision, Requirements, compile_mask, decide
+from .dpv import DpvTaxonomy, load_json_ld, record_from_dpv
 from .observation import Observation, Observed
 from .person import PersonConsents, Use
+from .platforms import (
+    CategoryRule,
+    PlatformMapping,
+    parse_mapping,
+    records_from_rudderstack,
+    records_from_segment,
+    tc_string_evidence,
+)
 from .reasons import WAY_OUT, ReasonCode
+from .receipts import ConsentReceipt, missing_fields, receipt, receipt_json, receipt_json_ld
 from .record import (
     INT64_MAX,
     SCHEMA_VERSION,
@@ -34,10 +44,13 @@ __all__ = [
     "MAX_REQUIREMENTS",
     "SCHEMA_VERSION",
     "WAY_OUT",
+    "CategoryRule",
+    "ConsentReceipt",
     "ConsentRecord",
     "ConsentRequest",
     "ConsentState",
     "Decision",
+    "DpvTaxonomy",
     "Evidence",
     "MalformedRecord",
     "Notice",
@@ -45,6 +58,7 @@ __all__ = [
     "Observed",
     "Party",
     "PersonConsents",
+    "PlatformMapping",
     "ReasonCode",
     "Requirements",
     "Scope",
@@ -55,9 +69,19 @@ __all__ = [
     "canonical_bytes",
     "compile_mask",
     "decide",
+    "load_json_ld",
     "malformed_record",
+    "missing_fields",
+    "parse_mapping",
     "parse_record",
+    "receipt",
+    "receipt_json",
+    "receipt_json_ld",
     "record_digest",
+    "record_from_dpv",
+    "records_from_rudderstack",
+    "records_from_segment",
     "successor",
+    "tc_string_evidence",
     "verify_chain",
 ]

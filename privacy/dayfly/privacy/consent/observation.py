@@ -5,11 +5,11 @@ repeated one neither renews a consent nor overrides a withdrawal made elsewhere.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
 from .record import ConsentRecord, ConsentState, MalformedRecord
+from .scope import scopes_meet
 
 __all__ = ["Observation", "Observed", "observe"]
 
@@ -46,13 +46,13 @@ class Observed(msgspec.Struct, frozen=True, order=True, forbid_unknown_fields=Tr
     answers: tuple[tuple[str, str], ...] = ()
 
 
-_NOTHING: Final[tuple[Entry, ...]] = ()
-
-
 def _stance(record: ConsentRecord) -> tuple[object, ...]:
-    """What a record answers, apart from when."""
-    length_ms = record.valid_until_ms - record.valid_from_ms
-    return record.state, record.scope, record.use, length_ms, record.terms, record.notice
+    """What makes two answers the same answer.
+
+    A yes stays the same yes when the mapping behind it is edited, so that an edit can never widen what somebody
+    agreed to; a no with another scope is another no.
+    """
+    return (record.state,) if record.state is ConsentState.GIVEN else (record.state, record.scope)
 
 
 def _moved(record: ConsentRecord, time_ms: int) -> ConsentRecord:
@@ -71,9 +71,9 @@ def _present(entries: Sequence[Entry], seen: Observed) -> dict[str, ConsentRecor
     return {category: by_id[record_id] for category, record_id in seen.answers if record_id in by_id}
 
 
-def _newer(entries: Sequence[Entry], seen: Observed, new: Observation) -> tuple[tuple[Entry, ...], Observed]:
-    """An assertion after the last one: changed answers are acts, an unreadable one denies until the next readable one."""
-    kept = tuple(
+def _lifted(entries: Sequence[Entry], new: Observation) -> tuple[Entry, ...]:
+    """The entries without what this source asserted unreadably before."""
+    return tuple(
         entry
         for entry in entries
         if not (
@@ -81,22 +81,35 @@ def _newer(entries: Sequence[Entry], seen: Observed, new: Observation) -> tuple[
             and (entry.principal, entry.source) == (new.principal, new.source)
         )
     )
+
+
+def _acts(present: dict[str, ConsentRecord], new: Observation) -> list[ConsentRecord]:
+    """Answers that are acts: those that changed, and each repeated no that a changed yes would otherwise override."""
+    changed = [
+        record
+        for record in new.records
+        if (before := present.get(record.evidence.reference)) is None or _stance(before) != _stance(record)
+    ]
+    granted = [record.scope for record in changed if record.state is ConsentState.GIVEN]
+    repeated = [
+        record
+        for record in new.records
+        if record.state is not ConsentState.GIVEN
+        and record not in changed
+        and any(scopes_meet(scope, record.scope) for scope in granted)
+    ]
+    return changed + repeated
+
+
+def _newer(entries: Sequence[Entry], seen: Observed, new: Observation) -> tuple[tuple[Entry, ...], Observed]:
+    """An assertion after the last one: changed answers are acts, an unreadable one denies until the next readable."""
+    kept = _lifted(entries, new)
     if new.malformed is not None:
-        answers = seen.answers
-        return (*kept, new.malformed), Observed(new.principal, new.source, new.time_ms, new.digest, answers)
-    present = _present(entries, seen)
-    acts = _NOTHING
-    answers_now: dict[str, str] = dict(seen.answers)
-    for record in new.records:
-        category = record.evidence.reference
-        before = present.get(category)
-        if before is None or _stance(before) != _stance(record):
-            acts = (*acts, record)
-            answers_now[category] = record.record_id
-    changed = kept if len(kept) == len(entries) and not acts else (*kept, *acts)
-    return changed, Observed(
-        new.principal, new.source, new.time_ms, new.digest, tuple(sorted(answers_now.items()))
-    )
+        return (*kept, new.malformed), msgspec.structs.replace(seen, last_ms=new.time_ms, digest=new.digest)
+    acts = _acts(_present(entries, seen), new)
+    answers = {**dict(seen.answers), **{record.evidence.reference: record.record_id for record in acts}}
+    last = Observed(new.principal, new.source, new.time_ms, new.digest, tuple(sorted(answers.items())))
+    return (*kept, *acts), last
 
 
 def _older(entries: Sequence[Entry], seen: Observed, late: Observation) -> tuple[Entry, ...]:

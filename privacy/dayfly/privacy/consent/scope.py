@@ -9,7 +9,16 @@ from dayfly.privacy.errors import InvalidConsent
 
 from .taxonomy import ANY, Country, Name, Path, is_name, is_path, name_matches, overlaps
 
-__all__ = ["DIMENSIONS", "EVERYTHING", "ConsentRequest", "Scope", "first_miss", "request_is_sound", "touches"]
+__all__ = [
+    "DIMENSIONS",
+    "EVERYTHING",
+    "ConsentRequest",
+    "Scope",
+    "first_miss",
+    "request_is_sound",
+    "scopes_meet",
+    "touches",
+]
 
 DIMENSIONS: Final = ("purposes", "topics", "data_categories", "recipients", "channels", "recipient_countries")
 """The dimensions in the order in which a miss is reported."""
@@ -148,4 +157,21 @@ def touches(scope: Scope, request: ConsentRequest) -> bool:
         and _meets_name(scope.recipients, request.recipient)
         and _meets_name(scope.channels, request.channel)
         and _meets_name(scope.recipient_countries, request.recipient_country)
+    )
+
+
+def scopes_meet(one: Scope, other: Scope) -> bool:
+    """Whether two scopes have any use of data in common; an empty list limits nothing here."""
+    paths = (
+        (one.purposes, other.purposes),
+        (one.topics, other.topics),
+        (one.data_categories, other.data_categories),
+    )
+    names = (
+        (one.recipients, other.recipients),
+        (one.channels, other.channels),
+        (one.recipient_countries, other.recipient_countries),
+    )
+    return all(not mine or _meets_path(theirs, mine) for mine, theirs in paths) and all(
+        not mine or any(_meets_name(theirs, name) for name in mine) for mine, theirs in names
     )

@@ -1,0 +1,175 @@
+"""The audit log: one JSON line per decision, each holding the digest of the line before."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from dayfly.privacy.consent import Decision
+from dayfly.privacy.deident._keys import check_key, keyed_state
+from dayfly.privacy.errors import BrokenChain, InvalidArgument
+from dayfly.privacy.transfers import TransferDecision
+
+__all__ = ["GENESIS", "AuditHead", "AuditKind", "AuditLog", "verify_audit"]
+
+AuditKind = Literal["consent", "transfer", "mint", "lease"]
+_KINDS: Final = ("consent", "transfer", "mint", "lease")
+
+
+class AuditHead(NamedTuple):
+    """Where a log stands: how many lines it has and the SHA-256 (hexadecimal) of the last one."""
+
+    lines: int
+    sha256: str
+
+
+GENESIS: Final = AuditHead(0, "0" * 64)
+"""The head of an empty log."""
+
+
+class AuditLog:
+    """An append-only, hash-chained log of decisions.
+
+    Args:
+        write: Takes one line, newline included; the caller makes it durable. When it raises, the log does not advance.
+        key: 32 to 64 bytes under which pseudonyms are hashed; with it an auditor can look one person up.
+        head: Where to go on; an empty log by default.
+
+    Guarantees:
+        A line holds no pseudonym, only its keyed hash. Cutting, reordering or altering lines is found by `verify_audit`;
+        cutting the end only against a head kept elsewhere.
+    """
+
+    __slots__ = ("_head", "_state", "_write")
+
+    def __init__(self, write: Callable[[bytes], object], *, key: bytes, head: AuditHead = GENESIS) -> None:
+        self._write: Final = write
+        self._state: Final = keyed_state(check_key(key, "key"), tenant="audit", kind="who")
+        self._head = head
+
+    @property
+    def head(self) -> AuditHead:
+        """Where the log stands; keep it elsewhere to notice a cut end."""
+        return self._head
+
+    def who(self, subject: str | bytes) -> str:
+        """Keyed hash of a pseudonym as it stands in the log, 32 hexadecimal digits."""
+        state = self._state.copy()
+        state.update(subject.encode() if isinstance(subject, str) else subject)
+        return state.hexdigest()
+
+    def append(
+        self, kind: AuditKind, subject: str | bytes, now_ms: int, details: Mapping[str, Any]
+    ) -> AuditHead:
+        """Append one line.
+
+        Args:
+            kind: What was decided: consent, transfer, mint or lease.
+            subject: The person's pseudonym; only its keyed hash is written.
+            now_ms: When, int64 milliseconds UTC.
+            details: JSON values without personal data: reason, record id, audience, ...
+
+        Returns:
+            The new head.
+
+        Raises:
+            InvalidArgument: An unknown kind, or details that are not JSON values.
+        """
+        if kind not in _KINDS:
+            raise InvalidArgument(f"kind={kind!r} must be one of {_KINDS!r}; choose one")
+        entry = {
+            "seq": self._head.lines,
+            "at_ms": now_ms,
+            "kind": kind,
+            "who": self.who(subject),
+            "details": dict(details),
+            "prev": self._head.sha256,
+        }
+        try:
+            line = msgspec.json.encode(entry, order="sorted")
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidArgument(
+                f"details={sorted(details)!r} must be JSON values ({error}); convert them"
+            ) from None
+        self._write(line + b"\n")
+        self._head = AuditHead(self._head.lines + 1, hashlib.sha256(line).hexdigest())
+        return self._head
+
+    def consent(self, decision: Decision, subject: str | bytes, now_ms: int) -> AuditHead:
+        """Append a consent decision. Raises as `append`."""
+        request = decision.request
+        return self.append(
+            "consent",
+            subject,
+            now_ms,
+            {
+                "allowed": decision.allowed,
+                "reason": decision.reason.value,
+                "record_id": decision.record_id,
+                "record_version": decision.record_version,
+                "until_ms": decision.until_ms,
+                "purpose": request.purpose,
+                "topic": request.topic,
+                "data_categories": list(request.data_categories),
+                "recipient": request.recipient,
+                "channel": request.channel,
+                "recipient_country": request.recipient_country,
+            },
+        )
+
+    def transfer(self, decision: TransferDecision, now_ms: int) -> AuditHead:
+        """Append a transfer decision. Raises as `append`."""
+        request = decision.request
+        return self.append(
+            "transfer",
+            request.subject,
+            now_ms,
+            {
+                "allowed": decision.allowed,
+                "reason": decision.reason.value,
+                "recipient": request.recipient,
+                "recipient_country": request.recipient_country,
+                "field_class": request.field_class.value,
+                "legal_basis": decision.legal_basis.value,
+                "list_version": decision.row.list_version if decision.row else "",
+                "threshold": decision.threshold.name if decision.threshold else "",
+                "head_count": decision.head_count,
+            },
+        )
+
+
+def verify_audit(
+    lines: Iterable[bytes], *, start: AuditHead = GENESIS, end: AuditHead | None = None
+) -> AuditHead:
+    """Check a log, line by line.
+
+    Args:
+        lines: Lines with or without their newline.
+        start: Head before the first of them.
+        end: Head that the log must end in, if one was kept.
+
+    Returns:
+        The head after the last line.
+
+    Raises:
+        BrokenChain: The first line that does not follow from the one before, or an end that is not `end`.
+    """
+    head = start
+    for raw in lines:
+        line = raw.removesuffix(b"\n")
+        try:
+            entry = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            entry = None
+        canonical = msgspec.json.encode(entry, order="sorted") if isinstance(entry, dict) else b""
+        if canonical != line or entry.get("prev") != head.sha256 or entry.get("seq") != head.lines:
+            raise BrokenChain(
+                f"line={head.lines} must follow from prev={head.sha256!r}; the log was cut or altered here"
+            )
+        head = AuditHead(head.lines + 1, hashlib.sha256(line).hexdigest())
+    if end is not None and head != end:
+        raise BrokenChain(
+            f"lines={head.lines} must end in the kept head of {end.lines} lines; the end was cut off"
+        )
+    return head
