@@ -5,10 +5,13 @@ from types import MappingProxyType
 from typing import assert_never
 
 from dayfly.engine.catalog import Catalog
+from dayfly.engine.errors import LineageError
 from dayfly.engine.policy.model import Policy
+from dayfly.engine.tags.render import render_expression, render_measure
 from dayfly.engine.tags.tree import (
     Absent,
     And,
+    Capture,
     Comparison,
     EventMatch,
     Expression,
@@ -28,6 +31,7 @@ from dayfly.engine.tags.tree import (
     Tag,
 )
 from dayfly.engine.triggers import FieldSource, OnTag, TagHeld, TagValue, Trigger, TriggerField
+from dayfly.privacy.deident import Keep, Masking, parse_masking
 
 from .shape import LineageShape, RuleText, ShapeField, SourceColumn, Use
 
@@ -38,6 +42,9 @@ def shapes_of(policy: Policy) -> Mapping[str, LineageShape]:
     """Shape of each trigger of `policy`, by trigger name. Pure: equal policies give equal digests.
 
     Rules of a field are, for a measure, the measure itself; for a tag or a tag's value, the tag and the tags it looks into.
+
+    Raises:
+        LineageError: a masking rule that is none; DeidentificationError: one that cannot be read. Checked policies have neither.
     """
     tags = {tag.name: tag for tag in policy.tags}
     return MappingProxyType(
@@ -46,37 +53,45 @@ def shapes_of(policy: Policy) -> Mapping[str, LineageShape]:
 
 
 def _shape(trigger: Trigger, tags: Mapping[str, Tag], catalog: Catalog) -> LineageShape:
-    rules = [RuleText("trigger", trigger.name, trigger.version, trigger.text)]
-
-    def place(rule: RuleText) -> int:
-        if rule not in rules:
-            rules.append(rule)
-        return rules.index(rule)
-
+    # A dictionary keeps each rule once, in the order of first use; the trigger is rule 0.
+    rules = {RuleText("trigger", trigger.name, trigger.version, trigger.text): 0}
     fields = []
     for entry in trigger.fields:
-        used = tuple(_tags_behind(entry.source, tags))
-        found = [RuleText("tag", tag.name, tag.version, tag.text) for tag in used]
-        if isinstance(entry.source, Measure):
-            found = [
-                RuleText(
-                    "measure", f"{trigger.name}.{entry.name}", trigger.version, _measure_text(entry.source)
-                )
-            ]
-        columns = dict.fromkeys(_columns(entry, used, catalog))
-        indexes = tuple(place(rule) for rule in found)
+        found = tuple(_rules_behind(trigger, entry, tags, catalog))
+        indexes = tuple(rules.setdefault(rule, len(rules)) for rule in found)
+        columns = tuple(dict.fromkeys(_columns(entry.source, tags, catalog)))
         fields.append(
-            ShapeField(entry.name, indexes, _masking_text(entry.masking), entry.data_category, tuple(columns))
+            ShapeField(entry.name, indexes, _masking_text(entry.masking), entry.data_category, columns)
         )
     if isinstance(trigger.when, OnTag):
         for tag in _with_inner(trigger.when.tag, tags):
-            place(RuleText("tag", tag.name, tag.version, tag.text))
+            rules.setdefault(_tag_rule(tag, catalog), len(rules))
     return LineageShape(tuple(rules), tuple(fields), tuple(catalog.channels))
 
 
-def _tags_behind(source: FieldSource, tags: Mapping[str, Tag]) -> Iterator[Tag]:
-    if isinstance(source, TagHeld | TagValue):
-        yield from _with_inner(source.tag, tags)
+def _rules_behind(
+    trigger: Trigger, entry: TriggerField, tags: Mapping[str, Tag], catalog: Catalog
+) -> Iterator[RuleText]:
+    source = entry.source
+    if isinstance(source, Measure):
+        text = render_measure(source, catalog=catalog)
+        yield RuleText("measure", f"{trigger.name}.{entry.name}", trigger.version, text)
+        return
+    for tag in _with_inner(source.tag, tags):
+        yield _tag_rule(tag, catalog)
+    for tag, capture in _captures(source, tags):
+        text = render_measure(capture.measure, catalog=catalog)
+        yield RuleText("measure", f"{tag.name}.{capture.name}", tag.version, text)
+
+
+def _tag_rule(tag: Tag, catalog: Catalog) -> RuleText:
+    return RuleText("tag", tag.name, tag.version, tag.text or render_expression(tag.when, catalog=catalog))
+
+
+def _captures(source: TagHeld | TagValue, tags: Mapping[str, Tag]) -> Iterator[tuple[Tag, Capture]]:
+    if isinstance(source, TagValue) and source.tag in tags:
+        tag = tags[source.tag]
+        yield from ((tag, capture) for capture in tag.captures if capture.name == source.capture)
 
 
 def _with_inner(name: str, tags: Mapping[str, Tag]) -> Iterator[Tag]:
@@ -84,13 +99,11 @@ def _with_inner(name: str, tags: Mapping[str, Tag]) -> Iterator[Tag]:
     waiting, seen = [name], set[str]()
     while waiting:
         current = waiting.pop(0)
-        if (
-            current in seen or current not in tags
-        ):  # a policy check refuses unknown tags; lineage never hides a fragment
-            continue
-        seen.add(current)
-        yield tags[current]
-        waiting += [part.tag for part in _leaves(tags[current].when) if isinstance(part, InTag)]
+        # The policy check refuses unknown tags; lineage must not fail where a fragment was made.
+        if current not in seen and current in tags:
+            seen.add(current)
+            yield tags[current]
+            waiting += [part.tag for part in _leaves(tags[current].when) if isinstance(part, InTag)]
 
 
 def _leaves(expression: Expression) -> Iterator[Expression]:
@@ -103,18 +116,15 @@ def _leaves(expression: Expression) -> Iterator[Expression]:
         yield expression
 
 
-def _columns(entry: TriggerField, used: tuple[Tag, ...], catalog: Catalog) -> Iterator[SourceColumn]:
-    source = entry.source
+def _columns(source: FieldSource, tags: Mapping[str, Tag], catalog: Catalog) -> Iterator[SourceColumn]:
     if isinstance(source, Measure):
         yield from _measure_columns(source, catalog)
         return
-    for tag in used:
+    for _, capture in _captures(source, tags):
+        yield from _measure_columns(capture.measure, catalog)
+    for tag in _with_inner(source.tag, tags):
         for leaf in _leaves(tag.when):
             yield from _leaf_columns(leaf, catalog)
-    if isinstance(source, TagValue):
-        for capture in used[0].captures if used else ():
-            if capture.name == source.capture:
-                yield from _measure_columns(capture.measure, catalog)
 
 
 def _leaf_columns(leaf: Expression, catalog: Catalog) -> Iterator[SourceColumn]:
@@ -167,12 +177,9 @@ def _column(event: str, path: str, use: Use, catalog: Catalog) -> SourceColumn:
 
 
 def _masking_text(masking: object) -> str:
-    """Short text of a masking rule in its declared form: ``keep``, ``truncate: 2``."""
-    if isinstance(masking, Mapping):
-        return ", ".join(f"{name}: {value}" for name, value in masking.items())
-    return str(masking)
-
-
-def _measure_text(measure: Measure) -> str:
-    field = "" if measure.field is None else f", {measure.field}"
-    return f'{measure.function}("{measure.match.event}"{field}, within: {measure.within_ms}ms)'
+    rule = parse_masking(masking) if isinstance(masking, str | Mapping) else masking
+    if not isinstance(rule, Masking):
+        raise LineageError(
+            f"masking={masking!r} must be a masking rule or its declaration; correct the policy"
+        )
+    return "keep" if isinstance(rule, Keep) else rule.describe()
