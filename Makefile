@@ -17,7 +17,7 @@ COVERAGE_FLOOR := 85
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check lint types layers test-nojit test-slow fuzz wheel-test bench docs notebook lock format clean
+.PHONY: help setup demo test check lint types layers test-nojit test-slow fuzz wheel-test bench docs commands notebook lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,9 @@ wheel-test: $(DEV) ## build the wheel, install it into a new venv, and run the t
 
 bench: $(DEV) ## measure everything against its bar; BENCH_ARGS="realtime --quick" for less
 	$(BIN)/python -m dayfly.bench $(or $(BENCH_ARGS),all)
+
+commands: $(DEV) ## write docs/commands.md from the command line's own help
+	$(BIN)/typer dayfly.engine.cli utils docs --name dayfly --title "The command line" --output docs/commands.md
 
 docs: $(DEV) ## build the pages into docs/_build, every warning an error
 	$(BIN)/sphinx-build -n -W --keep-going -b html docs docs/_build/html
