@@ -63,11 +63,11 @@ class Mix:
     edge: float = 0.6
     tie: float = 0.05
     undeclared: float = 0.002
-    link: float = 0.0005
-    merge: float = 0.0005
-    erase: float = 0.0003
-    consent: float = 0.01
-    tick: float = 0.01
+    link: float = 0.001
+    merge: float = 0.002
+    erase: float = 0.001
+    consent: float = 0.02
+    tick: float = 0.02
 
 
 def pseudonym(index: int) -> bytes:
@@ -229,7 +229,8 @@ class _Life:
         times = self.recent.setdefault(person, deque(maxlen=8))
         times.append(time_ms)
         if rng.random() < mix.edge:
-            instant = rng.choice(times) + rng.choice(SPANS_MS) + rng.randrange(-1, 2)
+            before = time_ms if rng.random() < 0.7 else rng.choice(times)
+            instant = before + rng.choice(SPANS_MS) + rng.randrange(-1, 2)
             heapq.heappush(self.edges, (max(instant, self.clock_ms), person))
         elif rng.random() < mix.tie:
             heapq.heappush(self.edges, (self.clock_ms, person))
