@@ -3,8 +3,8 @@
 `docs/fragments.md` is the specification. The CDP's side is `FragmentService`; a CRM needs `crm` alone.
 """
 
+from .cdp.keys import KeyRing, SigningKey
 from .crm import Answer, CrmClient, OpenedFragment, PendingLease
-from .keys import KeyRing, SigningKey
 from .orders import (
     ConsentRef,
     Destroyed,

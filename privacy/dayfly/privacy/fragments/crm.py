@@ -14,7 +14,7 @@ The transport is the caller's: post `PendingLease.request`, hand the answer to `
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -99,10 +99,6 @@ class OpenedFragment:
         return "~".join([self._jws, *chosen, ""])
 
 
-def _invalid() -> NoReturn:
-    raise InvalidFragment
-
-
 def _read_disclosure(text: str) -> tuple[str, JsonValue]:
     """Name and value of one disclosure (RFC 9901 section 4.2.1)."""
     raw = b64url_decode(text)
@@ -145,14 +141,17 @@ def open_sealed(fragment: Verified, key: bytes, until_ms: int) -> OpenedFragment
     if not isinstance(claims, SealedClaims):
         raise InvalidFragment
     try:
-        if b64url(key_commitment(key)) != claims.kc:
-            _invalid()
         texts = _unseal(claims, key)
         digests = sorted([b64url(hashlib.sha256(text.encode("ascii")).digest()) for text in texts])
         named = {(read := _read_disclosure(text))[0]: (read[1], text) for text in texts}
     except (ValueError, InvalidTag, RecursionError):
         named = None
-    if named is None or tuple(digests) != claims.sd or len(named) != len(digests):
+    if (
+        named is None
+        or b64url(key_commitment(key)) != claims.kc
+        or tuple(digests) != claims.sd
+        or len(named) != len(digests)
+    ):
         raise InvalidFragment
     return OpenedFragment(
         claims=claims,

@@ -7,6 +7,7 @@ configured stock libraries accept 16 to 34 of 89 hostile tokens (`docs/fragments
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -205,9 +206,7 @@ def _check_sealed(claims: SealedClaims) -> None:
     sd = claims.sd
     _require(0 < len(sd) <= _MAX_MEMBERS, "number of digests")
     _require(all(map(_B64_32.fullmatch, sd)), "digest spelling")
-    _require(
-        all(low < high for low, high in zip(sd, sd[1:], strict=False)), "digests not sorted and distinct"
-    )
+    _require(all(low < high for low, high in pairwise(sd)), "digests not sorted and distinct")
     header = sealed_header(claims.jti)
     _require(claims.sealed.startswith(header), "sealed header")
     _require(_SEALED.fullmatch(claims.sealed, len(header)) is not None, "sealed shape")

@@ -171,21 +171,25 @@ def verify_consistency(
             )
         return
     path = [old_root, *proof] if old_size & (old_size - 1) == 0 else list(proof)
+    if _both_roots(path, old_size - 1, size - 1) != (old_root, root):
+        raise InvalidReceipt("proof must lead to both roots; the log was rewritten")
+
+
+def _both_roots(path: Sequence[bytes], node: int, last: int) -> tuple[bytes, bytes] | None:
+    """Old and new root that a consistency proof leads to; None where its length does not fit."""
     if not path:
-        raise InvalidReceipt("proof must not be empty between two sizes; ask for it again")
-    node, last = old_size - 1, size - 1
+        return None
     while node & 1:
         node, last = node >> 1, last >> 1
-    old_hash = new_hash = path[0]
+    old = new = path[0]
     for sibling in path[1:]:
         if last == 0:
-            raise InvalidReceipt("proof must fit the two sizes; ask for it again")
+            return None
         if node & 1 or node == last:
-            old_hash, new_hash = _node(sibling, old_hash), _node(sibling, new_hash)
+            old, new = _node(sibling, old), _node(sibling, new)
             while not node & 1 and node:
                 node, last = node >> 1, last >> 1
         else:
-            new_hash = _node(new_hash, sibling)
+            new = _node(new, sibling)
         node, last = node >> 1, last >> 1
-    if last != 0 or old_hash != old_root or new_hash != root:
-        raise InvalidReceipt("proof must lead to both roots; the log was rewritten")
+    return (old, new) if last == 0 else None

@@ -6,7 +6,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from .orders import OrderView
+from dayfly.privacy.fragments.orders import OrderView
+
 from .slab import Slot
 
 __all__ = ["Entry", "Registry", "Wheel"]

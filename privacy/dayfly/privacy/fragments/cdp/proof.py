@@ -15,9 +15,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from dayfly.privacy._check import positive
 from dayfly.privacy.errors import LeaseRefused, NonceRequired
-
-from .orders import LeaseReason
-from .wire import b64url, b64url_decode, thumbprint
+from dayfly.privacy.fragments.orders import LeaseReason
+from dayfly.privacy.fragments.wire import b64url, b64url_decode, thumbprint
 
 __all__ = ["NonceSource", "SeenOnce", "check_proof"]
 

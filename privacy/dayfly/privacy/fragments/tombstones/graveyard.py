@@ -2,17 +2,13 @@
 
 from collections import deque
 
-from .orders import Destroyed, DestroyReason
-from .registry import Entry
-from .tombstones import (
-    Checkpoint,
-    DeletionReceipt,
-    MerkleTree,
-    NoteSigner,
-    Tombstone,
-    TombstoneSink,
-    sign_note,
-)
+from dayfly.privacy.fragments.cdp.registry import Entry
+from dayfly.privacy.fragments.orders import Destroyed, DestroyReason
+
+from .merkle import MerkleTree
+from .note import Checkpoint, NoteSigner, sign_note
+from .receipt import DeletionReceipt, Tombstone
+from .sink import TombstoneSink
 
 __all__ = ["Graveyard"]
 

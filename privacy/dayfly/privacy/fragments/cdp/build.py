@@ -13,11 +13,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dayfly.privacy.errors import InvalidOrder
-
-from .keys import SigningKey
-from .orders import FragmentOrder, OrderField
-from .strict import MAX_CLEAR_TTL_SECONDS, Profile
-from .wire import (
+from dayfly.privacy.fragments.orders import FragmentOrder, OrderField
+from dayfly.privacy.fragments.strict import MAX_CLEAR_TTL_SECONDS, Profile
+from dayfly.privacy.fragments.wire import (
     MAX_TOKEN_CHARS,
     MAX_TTL_SECONDS,
     RESERVED_NAMES,
@@ -25,20 +23,23 @@ from .wire import (
     ClearClaims,
     Confirmation,
     ConsentClaim,
-    SealedClaims,
     JsonValue,
+    SealedClaims,
     b64url,
     encode,
     encode_lines,
     sealed_header,
 )
 
+from .keys import SigningKey
+
 __all__ = [
     "MAX_FIELDS",
     "Stamp",
-    "build_token",
+    "build_payload",
     "check_order",
     "expiry_seconds",
+    "finish_token",
     "random_length",
     "read_answer",
     "seal_answers",
@@ -62,7 +63,9 @@ _PAD = b"~" * 256
 @lru_cache(maxsize=4096)  # names come from policies: few, and checked once each
 def _check_name(name: str) -> None:
     if _NAME.fullmatch(name) is None or name in RESERVED_NAMES:
-        raise InvalidOrder(f"field name={name!r} must match {_NAME.pattern} and be no claim name; rename the field")
+        raise InvalidOrder(
+            f"field name={name!r} must match {_NAME.pattern} and be no claim name; rename the field"
+        )
 
 
 def _allowed(value: JsonValue) -> bool:
@@ -90,7 +93,9 @@ def _check_fields(fields: Sequence[OrderField], profile: Profile) -> None:
                 f"+-(2^53-1), true, false or null, or a tuple of <= {_MAX_LIST_ITEMS} of these; band or shorten the value"
             )
         if profile is Profile.F2 and not isinstance(field.value, bool):
-            raise InvalidOrder(f"fields[{field.name!r}] must be true or false in profile F2; ask a yes/no question")
+            raise InvalidOrder(
+                f"fields[{field.name!r}] must be true or false in profile F2; ask a yes/no question"
+            )
 
 
 def check_order(order: FragmentOrder) -> None:
@@ -106,7 +111,9 @@ def check_order(order: FragmentOrder) -> None:
     if not (order.order_id and order.audience and order.purpose):
         raise InvalidOrder("order_id, audience and purpose must not be empty; fill them in")
     if not 0 < len(order.consent) <= MAX_FIELDS:
-        raise InvalidOrder(f"len(consent)={len(order.consent)} must lie in [1, {MAX_FIELDS}]; absent consent is no")
+        raise InvalidOrder(
+            f"len(consent)={len(order.consent)} must lie in [1, {MAX_FIELDS}]; absent consent is no"
+        )
     if not 0 < len(order.fields) <= MAX_FIELDS:
         raise InvalidOrder(f"len(fields)={len(order.fields)} must lie in [1, {MAX_FIELDS}]; disclose less")
     _check_limits(order)
@@ -119,9 +126,13 @@ def _check_limits(order: FragmentOrder) -> None:
     if order.use is not None and order.use < 1:
         raise InvalidOrder(f"use={order.use!r} must be >= 1 or None; pass 1 for one-time use")
     if order.use is not None and order.profile is Profile.F0:
-        raise InvalidOrder(f"use={order.use!r} must be None in profile F0, which nobody counts; order profile F1")
+        raise InvalidOrder(
+            f"use={order.use!r} must be None in profile F0, which nobody counts; order profile F1"
+        )
     if not 1 <= order.ttl_seconds <= MAX_TTL_SECONDS:
-        raise InvalidOrder(f"ttl_seconds={order.ttl_seconds!r} must lie in [1, {MAX_TTL_SECONDS}]; shorten the life")
+        raise InvalidOrder(
+            f"ttl_seconds={order.ttl_seconds!r} must lie in [1, {MAX_TTL_SECONDS}]; shorten the life"
+        )
     if order.version < 0:
         raise InvalidOrder(f"version={order.version!r} must be >= 0; count upwards from 0")
 
@@ -152,10 +163,15 @@ def _disclosures(fields: Sequence[OrderField], salt_bytes: bytes) -> tuple[bytes
     """
     salts = b64url(salt_bytes)
     lines = encode_lines(
-        [(salts[i * _SALT_CHARS : (i + 1) * _SALT_CHARS], field.name, field.value) for i, field in enumerate(fields)]
+        [
+            (salts[i * _SALT_CHARS : (i + 1) * _SALT_CHARS], field.name, field.value)
+            for i, field in enumerate(fields)
+        ]
     )
     encode_one = binascii.b2a_base64
-    joined = b"~".join([encode_one(line, newline=False) for line in lines.split(b"\n")[:-1]]).translate(_TO_URL, b"=")
+    joined = b"~".join([encode_one(line, newline=False) for line in lines.split(b"\n")[:-1]]).translate(
+        _TO_URL, b"="
+    )
     sha256 = hashlib.sha256
     digests = b64url(b"".join([sha256(text).digest() + b"\0" for text in joined.split(b"~")]))
     return joined, tuple(sorted([digests[i : i + 43] for i in range(0, len(digests), 44)]))
@@ -178,12 +194,12 @@ def read_answer(answers: bytes, jti: str, key: memoryview, question: str) -> byt
     """One answer of an F2 order, as the JSON to seal to the CRM.
 
     Raises:
-        ValueError: The key was destroyed meanwhile.
+        KeyError: The key was destroyed meanwhile.
     """
     try:
         plain = AESGCM(key).decrypt(answers[:12], answers[12:], jti.encode("ascii"))
     except InvalidTag:
-        raise ValueError("key must be alive; the fragment is gone") from None
+        raise KeyError(jti) from None
     return encode({"ask": question, "yes": _ANSWERS.decode(plain)[question]})
 
 
@@ -237,28 +253,42 @@ def _sealed_claims(order: FragmentOrder, stamp: Stamp, key: memoryview, random: 
     )
 
 
-def _other_claims(order: FragmentOrder, stamp: Stamp) -> ClearClaims | AnswerClaims:
-    common = {
-        "iss": stamp.issuer,
-        "aud": order.audience,
-        "iat": stamp.iat,
-        "nbf": stamp.iat,
-        "exp": stamp.exp,
-        "jti": stamp.jti,
-        "sub": b64url(stamp.sub),
-        "trg": b64url(order.trigger_id),
-        "cst": tuple(ConsentClaim(ref.record_id, ref.version) for ref in order.consent),
-        "pur": order.purpose,
-        "topic": order.topic,
-        "lin": b64url(hashlib.sha256(order.lineage).digest()),
-        "ver": order.version,
-    }
-    if order.profile is Profile.F0:
-        return ClearClaims(**common, val={field.name: field.value for field in order.fields})
+def _clear_claims(order: FragmentOrder, stamp: Stamp) -> ClearClaims:
+    return ClearClaims(
+        iss=stamp.issuer,
+        aud=order.audience,
+        iat=stamp.iat,
+        nbf=stamp.iat,
+        exp=stamp.exp,
+        jti=stamp.jti,
+        sub=b64url(stamp.sub),
+        trg=b64url(order.trigger_id),
+        cst=tuple([ConsentClaim(ref.record_id, ref.version) for ref in order.consent]),
+        pur=order.purpose,
+        topic=order.topic,
+        lin=b64url(hashlib.sha256(order.lineage).digest()),
+        ver=order.version,
+        val={field.name: field.value for field in order.fields},
+    )
+
+
+def _answer_claims(order: FragmentOrder, stamp: Stamp) -> AnswerClaims:
     return AnswerClaims(
-        **common,
+        iss=stamp.issuer,
+        aud=order.audience,
+        iat=stamp.iat,
+        nbf=stamp.iat,
+        exp=stamp.exp,
+        jti=stamp.jti,
+        sub=b64url(stamp.sub),
+        trg=b64url(order.trigger_id),
+        cst=tuple([ConsentClaim(ref.record_id, ref.version) for ref in order.consent]),
+        pur=order.purpose,
+        topic=order.topic,
+        lin=b64url(hashlib.sha256(order.lineage).digest()),
+        ver=order.version,
         cnf=Confirmation(stamp.jkt),
-        ask=tuple(field.name for field in order.fields),
+        ask=tuple([field.name for field in order.fields]),
         kc=stamp.kc,
         lease=stamp.lease_path,
         use=_use_claim(order.use),
@@ -270,25 +300,31 @@ def random_length(order: FragmentOrder) -> int:
     return _SALT_BYTES * len(order.fields) + 12
 
 
-def build_token(
-    order: FragmentOrder, stamp: Stamp, key: memoryview, random: bytes, signing_key: SigningKey
-) -> str:
-    """Make the token of a checked order.
+def build_payload(order: FragmentOrder, stamp: Stamp, key: memoryview, random: bytes) -> bytes:
+    """The canonical claims of a checked order.
 
     Args:
         order: Passed `check_order`.
         stamp: What the mint adds.
         key: The fragment's key, in place; unused in profile F0.
         random: `random_length(order)` bytes.
-        signing_key: Signs.
+    """
+    if order.profile is Profile.F1:
+        return encode(_sealed_claims(order, stamp, key, random))
+    if order.profile is Profile.F0:
+        return encode(_clear_claims(order, stamp))
+    return encode(_answer_claims(order, stamp))
+
+
+def finish_token(profile: Profile, payload: bytes, signing_key: SigningKey) -> bytes:
+    """Sign a payload.
 
     Raises:
         InvalidOrder: The token would be longer than a verifier accepts.
     """
-    if order.profile is Profile.F1:
-        token = signing_key.sign(Profile.F1, encode(_sealed_claims(order, stamp, key, random))) + b"~"
-    else:
-        token = signing_key.sign(order.profile, encode(_other_claims(order, stamp)))
+    token = signing_key.sign(profile, payload)
+    if profile is Profile.F1:
+        token += b"~"  # an SD-JWT ends in a tilde, with or without disclosures (RFC 9901 section 4)
     if len(token) > MAX_TOKEN_CHARS:
         raise InvalidOrder(
             f"len(token)={len(token)} must be <= {MAX_TOKEN_CHARS}; disclose fewer or shorter fields"

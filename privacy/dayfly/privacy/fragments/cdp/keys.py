@@ -6,9 +6,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dayfly.privacy._check import not_negative
 from dayfly.privacy.errors import InvalidArgument, KeyRotationError
-
-from .strict import Profile, sign_es256
-from .wire import ANSWER_TYP, CLEAR_TYP, SEALED_TYP, b64url_bytes, fragment_header, public_jwk, thumbprint
+from dayfly.privacy.fragments.strict import Profile, sign_es256
+from dayfly.privacy.fragments.wire import (
+    ANSWER_TYP,
+    CLEAR_TYP,
+    SEALED_TYP,
+    b64url_bytes,
+    fragment_header,
+    public_jwk,
+    thumbprint,
+)
 
 __all__ = ["KeyRing", "SigningKey"]
 

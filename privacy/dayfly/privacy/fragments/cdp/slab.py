@@ -138,7 +138,9 @@ class KeySlab:
     def _check_owner(self) -> None:
         # The canary lies in pages that a fork wipes and `close` overwrites: one byte tells both, without a system call.
         if not self._head[_CANARY]:
-            raise FragmentServiceClosed("slab=<closed> must be open and in its own process; start a new service")
+            raise FragmentServiceClosed(
+                "slab=<closed> must be open and in its own process; start a new service"
+            )
 
     def _place(self, place: int) -> memoryview:
         slab, index = divmod(place, self._per_slab)
