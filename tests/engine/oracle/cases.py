@@ -1,6 +1,7 @@
 """Small words to write a person's life with, so that a case fits a line and its answer can be worked out by hand."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from dayfly.engine.catalog import Catalog, EventType, FieldSpec, FieldType
 from dayfly.engine.events import Event, EventBatch
@@ -36,9 +37,7 @@ CATALOG = Catalog(
 _ids = iter(range(1, 10**9))
 
 
-def event(
-    kind: str, at: int, *, received: int | None = None, subject: bytes = ANN, **fields: object
-) -> Event:
+def event(kind: str, at: int, *, received: int | None = None, subject: bytes = ANN, **fields: Any) -> Event:
     """An event of `kind` at offset `at`; `id`, `link` and `channel` may be given among the fields."""
     number = fields.pop("id", None) or next(_ids)
     link, channel = fields.pop("link", None), fields.pop("channel", "app")
@@ -49,7 +48,7 @@ def event(
         type=kind,
         time_ms=START + at,
         received_ms=START + (at if received is None else received),
-        properties=fields,  # type: ignore[arg-type]
+        properties=fields,
         link=link if isinstance(link, bytes) else None,
     )
 
@@ -74,10 +73,10 @@ def policy(
 
 
 def oracle(
-    *tags: Tag, consents: ConsentRules | None = None, track: bool = False, **more: object
+    *tags: Tag, consents: ConsentRules | None = None, track: bool = False, **more: Any
 ) -> OracleEngine:
     """An oracle over these tags, by default with everybody's consent."""
-    return OracleEngine(policy(*tags, **more), consents or Everyone(), track=track, untils=track)  # type: ignore[arg-type]
+    return OracleEngine(policy(*tags, **more), consents or Everyone(), track=track, untils=track)
 
 
 def match(kind: str, where: Predicate | None = None) -> EventMatch:

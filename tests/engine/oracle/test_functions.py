@@ -1,9 +1,11 @@
 """Every window function at its boundaries, worked out by hand. Times are milliseconds after the start."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
+from dayfly.engine.events import Event
 from dayfly.engine.tags.tree import (
     Absent,
     And,
@@ -28,11 +30,11 @@ from tests.engine.oracle.cases import ANN, BEN, START, batch, event, holds_at, m
 VIEW, CART, ORDER, CANCEL = match("view"), match("cart"), match("order"), match("cancel")
 
 
-def views(*times: int, **fields: object) -> list:
+def views(*times: int, **fields: Any) -> list[Event]:
     return [event("view", at, **fields) for at in times]
 
 
-def priced(*pairs: tuple[int, float | None]) -> list:
+def priced(*pairs: tuple[int, float | None]) -> list[Event]:
     return [event("view", at, price=price) for at, price in pairs]
 
 
@@ -168,11 +170,13 @@ CASES = [
 @pytest.mark.parametrize(
     ("when", "events", "at", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_a_function_holds_as_worked_out_by_hand(when, events, at, expected):
+def test_a_function_holds_as_worked_out_by_hand(
+    when: Expression, events: list[Event], at: int, *, expected: bool
+) -> None:
     assert holds_at(when, events, at) is expected
 
 
-def test_a_where_limits_what_a_function_sees():
+def test_a_where_limits_what_a_function_sees() -> None:
     dear = Comparison(
         Measure("count", match("view", FieldComparison("properties.price", ">=", Decimal(100))), 100),
         ">=",
@@ -182,7 +186,7 @@ def test_a_where_limits_what_a_function_sees():
     assert holds_at(dear, priced((1, 100.0)), 5)
 
 
-def test_in_tag_is_membership_of_the_other_tag():
+def test_in_tag_is_membership_of_the_other_tag() -> None:
     viewed, both = tag(over("count", ">=", 1)), tag(And((InTag("t"), Absent(CART, 100))), name="both")
     engine = oracle(viewed, both)
     engine.apply([batch(event("view", 0))], START + 50)
@@ -190,7 +194,7 @@ def test_in_tag_is_membership_of_the_other_tag():
     assert engine.tags(ANN, START + 100) == frozenset()
 
 
-def test_nobody_unknown_carries_a_tag():
+def test_nobody_unknown_carries_a_tag() -> None:
     engine = oracle(tag(Absent(VIEW, 100)))
     engine.apply([batch(event("cart", 0))], START)
     assert engine.member(ANN, "t")

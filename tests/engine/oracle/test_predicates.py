@@ -1,6 +1,7 @@
 """Predicates over one event, worked out by hand."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from dayfly.engine.tags.tree import (
     FieldPresent,
     FieldText,
     Measure,
+    Predicate,
     PredicateAnd,
     PredicateNot,
     PredicateOr,
@@ -67,6 +69,8 @@ CASES = [
 @pytest.mark.parametrize(
     ("where", "fields", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_a_predicate_holds_as_worked_out_by_hand(where, fields, expected):
+def test_a_predicate_holds_as_worked_out_by_hand(
+    where: Predicate, fields: dict[str, Any], *, expected: bool
+) -> None:
     seen = Comparison(Measure("count", match("view", where), 100), ">=", Decimal(1))
     assert holds_at(seen, [event("view", 5, **fields)], 5) is expected

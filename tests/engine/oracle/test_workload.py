@@ -2,13 +2,16 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 
 from dayfly.engine.events import EventBatch
-from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Merge, Publish, Tick
+from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Input, Merge, Publish, Tick
+from dayfly.engine.policy.model import Policy
 from dayfly.engine.tags import tree
 from tests.engine.workload import as_batches, edge_instants, pseudonym, random_inputs, random_policy
 from tests.engine.workload_rules import EPOCH_MS, SPANS_MS, random_tags
@@ -16,19 +19,21 @@ from tests.oracles.consent_real import RealConsent
 from tests.oracles.membership import OracleEngine
 from tests.oracles.unpack import events_of, rows_of
 
+Life: TypeAlias = tuple[Policy, list[Input]]
 
-def life(seed=4, events=6_000, people=60, tags=20):
+
+def life(*, seed: int = 4, events: int = 6_000, people: int = 60, tags: int = 20) -> Life:
     rng = random.Random(seed)
     policy = random_policy(rng, tags)
     return policy, list(random_inputs(rng, policy, events=events, people=people))
 
 
 @pytest.fixture(scope="module")
-def some_life():
+def some_life() -> Life:
     return life()
 
 
-def nodes(value):
+def nodes(value: Any) -> Iterator[Any]:
     """Every dataclass inside a tag."""
     if is_dataclass(value):
         yield value
@@ -39,19 +44,19 @@ def nodes(value):
             yield from nodes(item)
 
 
-def batches_of(inputs):
+def batches_of(inputs: list[Input]) -> list[EventBatch]:
     return [item for item in inputs if isinstance(item, EventBatch)]
 
 
-def test_a_seed_gives_one_life_and_another_seed_another(some_life):
-    def prints(inputs):
+def test_a_seed_gives_one_life_and_another_seed_another(some_life: Life) -> None:
+    def prints(inputs: list[Input]) -> list[object]:
         return [item.values.tobytes() if isinstance(item, EventBatch) else repr(item) for item in inputs]
 
     assert prints(life()[1]) == prints(some_life[1])
     assert prints(life(seed=5)[1]) != prints(some_life[1])
 
 
-def test_two_hundred_tags_hold_every_function_operator_and_field_type():
+def test_two_hundred_tags_hold_every_function_operator_and_field_type() -> None:
     policy = random_policy(random.Random(1), 200)
     found = [node for tag in policy.tags for node in nodes(tag)]
     kinds = {type(node).__name__ for node in found}
@@ -79,7 +84,7 @@ def test_two_hundred_tags_hold_every_function_operator_and_field_type():
     assert tested == {"string", "number", "boolean", "time", None}
 
 
-def test_in_tag_chains_are_long_and_never_in_a_circle():
+def test_in_tag_chains_are_long_and_never_in_a_circle() -> None:
     tags = random_tags(random.Random(1), 200)
     depth: dict[str, int] = {}
     for tag in tags:
@@ -88,13 +93,13 @@ def test_in_tag_chains_are_long_and_never_in_a_circle():
     assert max(depth.values()) >= 3
 
 
-def test_every_kind_of_input_is_there(some_life):
+def test_every_kind_of_input_is_there(some_life: Life) -> None:
     kinds = Counter(type(item) for item in some_life[1])
     assert set(kinds) == {EventBatch, ConsentGiven, ConsentWithdrawn, Publish, Merge, Erase, Tick}
 
 
-def test_received_times_never_fall(some_life):
-    instants = []
+def test_received_times_never_fall(some_life: Life) -> None:
+    instants: list[int] = []
     for item in some_life[1]:
         instants += item.received_ms.tolist() if isinstance(item, EventBatch) else [item.at_ms]
     assert instants == sorted(instants)
@@ -110,7 +115,7 @@ def test_received_times_never_fall(some_life):
         ("too_far_ahead", 0.0005, 0.006),
     ],
 )
-def test_the_shares_are_as_promised(some_life, outcome, low, high):
+def test_the_shares_are_as_promised(some_life: Life, outcome: str, low: float, high: float) -> None:
     policy, inputs = some_life
     engine = OracleEngine(policy, RealConsent())
     engine.apply(inputs, EPOCH_MS)
@@ -119,8 +124,8 @@ def test_the_shares_are_as_promised(some_life, outcome, low, high):
     assert low < engine.counts[outcome] / arrived < high
 
 
-def test_events_come_out_of_order_within_the_lateness(some_life):
-    late = Counter()
+def test_events_come_out_of_order_within_the_lateness(some_life: Life) -> None:
+    late: Counter[str] = Counter()
     for batch in batches_of(some_life[1]):
         age = batch.received_ms - batch.time_ms
         late["late"] += int(((age > 0) & (age < 2 * 86_400_000)).sum())
@@ -129,7 +134,7 @@ def test_events_come_out_of_order_within_the_lateness(some_life):
 
 
 @pytest.mark.parametrize("off", [-1, 0, 1])
-def test_window_edges_are_really_hit(some_life, off):
+def test_window_edges_are_really_hit(some_life: Life, off: int) -> None:
     times: dict[bytes, set[int]] = {}
     for batch in batches_of(some_life[1]):
         for subject, time_ms in zip(batch.subject, batch.time_ms.tolist(), strict=True):
@@ -139,8 +144,8 @@ def test_window_edges_are_really_hit(some_life, off):
         assert hits >= 20
 
 
-def test_ties_happen(some_life):
-    seen = Counter()
+def test_ties_happen(some_life: Life) -> None:
+    seen: Counter[tuple[bytes, int]] = Counter()
     for batch in batches_of(some_life[1]):
         ids = {bytes(row) for row in batch.event_id}
         seen.update(
@@ -149,7 +154,7 @@ def test_ties_happen(some_life):
     assert sum(count > 1 for count in seen.values()) > 50
 
 
-def test_a_batch_is_what_packing_its_events_gives():
+def test_a_batch_is_what_packing_its_events_gives() -> None:
     policy, inputs = life(events=400)
     catalog = policy.catalog
     before_edits = inputs[: [type(item) for item in inputs].index(Publish)]
@@ -159,7 +164,7 @@ def test_a_batch_is_what_packing_its_events_gives():
     assert len(first) > 10
 
 
-def test_cutting_changes_nothing_but_the_cuts():
+def test_cutting_changes_nothing_but_the_cuts() -> None:
     policy, inputs = life(events=600, people=8, tags=14)
     whole = OracleEngine(policy, RealConsent(), track=True)
     whole.apply(inputs, EPOCH_MS)
@@ -174,7 +179,7 @@ def test_cutting_changes_nothing_but_the_cuts():
         assert parts.counts == whole.counts
 
 
-def test_what_is_tracked_is_what_is_recounted():
+def test_what_is_tracked_is_what_is_recounted() -> None:
     policy, inputs = life(events=500, people=8, tags=20)
     engine = OracleEngine(policy, RealConsent(), track=True)
     for part, now_ms in as_batches(inputs, random.Random(1)):
@@ -184,12 +189,12 @@ def test_what_is_tracked_is_what_is_recounted():
     assert len(engine.log) > 100
 
 
-def test_edge_instants_rise(some_life):
+def test_edge_instants_rise(some_life: Life) -> None:
     instants = edge_instants(some_life[1], random.Random(1), 200)
     assert instants == sorted(instants)
     assert len(instants) == 200
 
 
-def test_pseudonyms_differ():
+def test_pseudonyms_differ() -> None:
     assert len({pseudonym(index) for index in range(1_000)}) == 1_000
     assert all(np.frombuffer(pseudonym(index), "<u8").all() for index in range(100))
