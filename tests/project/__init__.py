@@ -1,6 +1,7 @@
 """The project keeps its own promises: locks, layers, public names, wheel, pages, start-up."""
 
 import ast
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ FOLDERS = {
 
 
 def tracked_files() -> list[Path]:
-    """Files under version control; empty outside a checkout, for instance in the run against the wheel."""
+    """Files under version control; empty without git or a checkout, for instance in the run against the wheel."""
+    if shutil.which("git") is None:
+        return []
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode != 0:
         return []
