@@ -17,6 +17,18 @@ AuditKind = Literal["consent", "transfer", "mint", "lease"]
 _KINDS: Final = ("consent", "transfer", "mint", "lease")
 
 
+_ASKED: Final = ("purpose", "topic", "data_categories", "recipient", "channel", "recipient_country")
+
+
+def _plain(value: object) -> object:
+    """Text as it is, several texts as a list, and of anything else (a malformed request) only its type."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+        return list(value)
+    return f"<{type(value).__name__}>"
+
+
 class AuditHead(NamedTuple):
     """Where a log stands: how many lines it has and the SHA-256 (hexadecimal) of the last one."""
 
@@ -109,12 +121,7 @@ class AuditLog:
                 "record_id": decision.record_id,
                 "record_version": decision.record_version,
                 "until_ms": decision.until_ms,
-                "purpose": request.purpose,
-                "topic": request.topic,
-                "data_categories": list(request.data_categories),
-                "recipient": request.recipient,
-                "channel": request.channel,
-                "recipient_country": request.recipient_country,
+                **{name: _plain(getattr(request, name, None)) for name in _ASKED},
             },
         )
 
@@ -128,9 +135,9 @@ class AuditLog:
             {
                 "allowed": decision.allowed,
                 "reason": decision.reason.value,
-                "recipient": request.recipient,
-                "recipient_country": request.recipient_country,
-                "field_class": request.field_class.value,
+                "recipient": _plain(request.recipient),
+                "recipient_country": _plain(request.recipient_country),
+                "field_class": _plain(request.field_class),
                 "legal_basis": decision.legal_basis.value,
                 "list_version": decision.row.list_version if decision.row else "",
                 "threshold": decision.threshold.name if decision.threshold else "",

@@ -92,6 +92,7 @@ def _settle(
     acts: Sequence[Act],
     masks: _Masks,
     full: int,
+    *,
     now_ms: int,
     spent: dict[str, int],
     steps: list[_Step] | None,
@@ -199,7 +200,9 @@ def compile_mask(
     change_ms = INT64_MAX
     spent = person.spent
     for acts in person.acts:
-        answered, yes, next_ms = _settle(acts, prepared.masks, prepared.sound, now_ms, spent, None)
+        answered, yes, next_ms = _settle(
+            acts, prepared.masks, prepared.sound, now_ms=now_ms, spent=spent, steps=None
+        )
         allowed |= yes
         denied |= answered & ~yes
         change_ms = min(change_ms, next_ms)
@@ -244,7 +247,7 @@ def _answer(request: ConsentRequest, person: PersonConsents, now_ms: int) -> _An
     spent = person.spent
     for acts in person.acts:
         steps: list[_Step] = []
-        answered, yes, next_ms = _settle(acts, masks, 1, now_ms, spent, steps)
+        answered, yes, next_ms = _settle(acts, masks, 1, now_ms=now_ms, spent=spent, steps=steps)
         result.change_ms = min(result.change_ms, next_ms)
         if answered:
             result.sides.append((bool(yes), steps))

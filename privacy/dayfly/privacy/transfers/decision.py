@@ -106,11 +106,24 @@ def _stopped_by(
             continue
         recipient = None if threshold.across_recipients else request.recipient
         known, count = counts.counted(request.subject, request.field_class, now_ms, recipient=recipient)
-        if count + (not known) >= threshold.below and not (known and count < threshold.below):
+        if count + (not known) >= threshold.below:
             return threshold, count
         if threshold.below - count < tightest:
             tightest, people = threshold.below - count, count
     return None, people
+
+
+def _decision(
+    request: TransferRequest,
+    reason: TransferReason,
+    until_ms: int,
+    *,
+    row: TransferRow | None = None,
+    threshold: Threshold | None = None,
+    people: int = 0,
+) -> TransferDecision:
+    allowed = reason in {TransferReason.DOMESTIC, TransferReason.ALLOWED}
+    return TransferDecision(request, allowed, reason, row, threshold, people, until_ms)
 
 
 def decide_transfer(
@@ -134,12 +147,12 @@ def decide_transfer(
     """
 
     def no(reason: TransferReason, threshold: Threshold | None = None, people: int = 0) -> TransferDecision:
-        return TransferDecision(request, False, reason, None, threshold, people, now_ms)  # noqa: FBT003 - a refusal
+        return _decision(request, reason, now_ms, threshold=threshold, people=people)
 
     if not _sound(request):
         return no(TransferReason.MALFORMED_REQUEST)
     if request.recipient_country == table.home_country:
-        return TransferDecision(request, True, TransferReason.DOMESTIC, None, None, 0, INT64_MAX)  # noqa: FBT003 - a yes
+        return _decision(request, TransferReason.DOMESTIC, INT64_MAX)
     wanted = (request.recipient_country, request.recipient, request.field_class)
     rows = [row for row in table.rows if (row.recipient_country, row.recipient, row.field_class) == wanted]
     if not rows:
@@ -152,8 +165,6 @@ def decide_transfer(
     for row in live:
         stopped, people = _stopped_by(request, row, table, counts, now_ms)
         if stopped is None:
-            return TransferDecision(
-                request, True, TransferReason.ALLOWED, row, None, people, row.valid_until_ms
-            )
+            return _decision(request, TransferReason.ALLOWED, row.valid_until_ms, row=row, people=people)
         refusal = no(TransferReason.THRESHOLD, stopped, people)
     return refusal
