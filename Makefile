@@ -30,6 +30,7 @@ $(BIN)/python:
 
 # The packages that Dayfly runs on, Dayfly itself (editable), and its kernels compiled once.
 $(RUN): pyproject.toml requirements/run.lock | $(BIN)/python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null  # uv makes a .venv without pip
 	$(PIP) install --require-hashes -r requirements/run.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	$(BIN)/python -m dayfly.engine.warmup
