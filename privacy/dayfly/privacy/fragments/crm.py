@@ -289,14 +289,11 @@ class CrmClient:
         if now_ms >= min(lease.until_ms, claims.exp * 1000):
             raise ExpiredFragment
         info = lease_info(claims.jti, hashlib.sha256(fragment.token.encode("ascii")).digest())
+        plain: bytes | None
         try:
-            if not lease.jti == request.jti == claims.jti or lease.suite != request.suite:
-                _invalid()
-            return hpke_suite(request.suite).decrypt(
-                b64url_decode(lease.sealed), pending.one_time_key, info=info
-            )
+            plain = hpke_suite(request.suite).decrypt(b64url_decode(lease.sealed), pending.one_time_key, info=info)
         except (ValueError, InvalidTag):
             plain = None
-        if plain is None:
+        if plain is None or not lease.jti == request.jti == claims.jti:
             raise InvalidFragment
         return plain

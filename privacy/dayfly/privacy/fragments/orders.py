@@ -47,7 +47,7 @@ class RuleRef(msgspec.Struct, frozen=True, gc=False):
     version: int
 
 
-class FragmentOrder(msgspec.Struct, frozen=True, kw_only=True):
+class FragmentOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order to mint one fragment. Built by the engine; holds no key and no raw identifier.
 
     All times are milliseconds since 1970 UTC.
@@ -82,7 +82,7 @@ class FragmentOrder(msgspec.Struct, frozen=True, kw_only=True):
     """Ids of the orders whose fragments die when this one is minted."""
 
 
-class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+class OrderView(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the consent gate decides on: everything of an order but its values.
 
     The gate is called with it at the mint and again at each lease, inside the atomic step that counts the use.
@@ -104,7 +104,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
 
 
-class Fragment(msgspec.Struct, frozen=True, kw_only=True):
+class Fragment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A minted fragment. `token` is what goes to the CRM."""
 
     token: str
@@ -147,7 +147,7 @@ class LeaseReason(StrEnum):
     REPLAY = "replay"
 
 
-class Destroyed(msgspec.Struct, frozen=True, kw_only=True):
+class Destroyed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One death, as the caller learns it: to send recalls and to give back a budget that was never used."""
 
     jti: str
@@ -161,7 +161,7 @@ class Destroyed(msgspec.Struct, frozen=True, kw_only=True):
     consent: tuple[ConsentRef, ...]
 
 
-class LiveFragment(msgspec.Struct, frozen=True, kw_only=True):
+class LiveFragment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A fragment that can still be leased (or, in the clear, is still valid)."""
 
     jti: str
@@ -177,7 +177,7 @@ EventKind = Literal[
 ]
 
 
-class FragmentEvent(msgspec.Struct, frozen=True, kw_only=True):
+class FragmentEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of the fragment log. Holds no key, token, value or subject."""
 
     kind: EventKind

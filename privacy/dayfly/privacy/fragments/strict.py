@@ -164,7 +164,7 @@ def read_jwks(jwks: Mapping[str, Any]) -> dict[str, ec.EllipticCurvePublicKey]:
 # --- claims ----------------------------------------------------------------------------------------------------------
 
 
-class Verified(msgspec.Struct, frozen=True):
+class Verified(msgspec.Struct, frozen=True, gc=False):
     """A token that was genuine and in time at the moment of the check."""
 
     profile: Profile

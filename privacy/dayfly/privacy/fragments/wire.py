@@ -105,20 +105,20 @@ def b64url_decode(text: str) -> bytes:
 # --- claims ----------------------------------------------------------------------------------------------------------
 
 
-class Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """`cnf` (RFC 7800): the thumbprint of the CRM key that may lease (RFC 9449 section 6.1)."""
 
     jkt: str
 
 
-class ConsentClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ConsentClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One consent record that this fragment rests on."""
 
     id: str
     ver: int
 
 
-class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """Claims that every profile carries; `iat`, `nbf`, `exp` are whole seconds since 1970 UTC."""
 
     iss: str
@@ -136,7 +136,7 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ver: int
 
 
-class SealedClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class SealedClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False):
     """Profile F1: salted digests in the clear, values sealed under a key that only the CDP holds."""
 
     cnf: Confirmation
@@ -148,13 +148,13 @@ class SealedClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True
     use: Literal["once"] | int | msgspec.UnsetType = msgspec.UNSET
 
 
-class ClearClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ClearClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """Profile F0: the values in the clear, for at most five minutes."""
 
     val: dict[str, JsonValue]
 
 
-class AnswerClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+class AnswerClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False):
     """Profile F2: the names of the yes/no questions; the answers stay with the CDP."""
 
     cnf: Confirmation
@@ -175,7 +175,7 @@ RESERVED_NAMES = frozenset(
 )
 
 
-class _Header(msgspec.Struct, frozen=True):
+class _Header(msgspec.Struct, frozen=True, gc=False):
     alg: str
     typ: str
     kid: str
@@ -224,7 +224,7 @@ class SuiteName(StrEnum):
     P256 = "P-256"
 
 
-class LeaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LeaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What a CRM posts: which fragment, a public key made for this one request, and the proof of its own key."""
 
     jti: str
@@ -237,7 +237,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Profile F2: the name of the question."""
 
 
-class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What the CDP answers: the fragment's key (F1) or one answer (F2), sealed to the one-time key."""
 
     jti: str

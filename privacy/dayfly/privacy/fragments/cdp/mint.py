@@ -28,7 +28,7 @@ __all__ = ["Mint"]
 _NO_KEY = memoryview(b"")
 
 
-class _Draft(msgspec.Struct):
+class _Draft(msgspec.Struct, gc=False):
     """A fragment between its decision and its publication."""
 
     order: FragmentOrder

@@ -13,7 +13,7 @@ from .slab import Slot
 __all__ = ["Entry", "Registry", "Wheel"]
 
 
-class Entry(msgspec.Struct, kw_only=True, eq=False):
+class Entry(msgspec.Struct, kw_only=True, eq=False, gc=False):
     """One live fragment. Mutable, owned by the service, touched only under its lock.
 
     Attributes:
