@@ -291,7 +291,9 @@ class CrmClient:
         info = lease_info(claims.jti, hashlib.sha256(fragment.token.encode("ascii")).digest())
         plain: bytes | None
         try:
-            plain = hpke_suite(request.suite).decrypt(b64url_decode(lease.sealed), pending.one_time_key, info=info)
+            plain = hpke_suite(request.suite).decrypt(
+                b64url_decode(lease.sealed), pending.one_time_key, info=info
+            )
         except (ValueError, InvalidTag):
             plain = None
         if plain is None or not lease.jti == request.jti == claims.jti:

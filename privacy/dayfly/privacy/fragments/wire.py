@@ -136,7 +136,9 @@ class Claims(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ver: int
 
 
-class SealedClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False):
+class SealedClaims(
+    Claims, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False
+):
     """Profile F1: salted digests in the clear, values sealed under a key that only the CDP holds."""
 
     cnf: Confirmation
@@ -154,7 +156,9 @@ class ClearClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True,
     val: dict[str, JsonValue]
 
 
-class AnswerClaims(Claims, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False):
+class AnswerClaims(
+    Claims, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True, gc=False
+):
     """Profile F2: the names of the yes/no questions; the answers stay with the CDP."""
 
     cnf: Confirmation

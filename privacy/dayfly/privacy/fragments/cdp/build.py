@@ -77,7 +77,9 @@ def _allowed(value: JsonValue) -> bool:
     if kind is float:
         return math.isfinite(value)  # type: ignore[arg-type]
     if isinstance(value, tuple):
-        return len(value) <= _MAX_LIST_ITEMS and all(not isinstance(item, tuple) and _allowed(item) for item in value)
+        return len(value) <= _MAX_LIST_ITEMS and all(
+            not isinstance(item, tuple) and _allowed(item) for item in value
+        )
     return value is None or kind is bool
 
 
