@@ -120,9 +120,17 @@ def measure() -> list[Cost]:
 
 
 def table(costs: list[Cost]) -> str:
-    """The costs as a Markdown table."""
-    head = "| dependency | version | licence | size | brings besides | first import |\n| --- | --- | --- | ---: | --- | ---: |"
-    return "\n".join([head, *(cost.row() for cost in costs)])
+    """The costs as a Markdown table; what several dependencies bring counts once in its last row."""
+    brought = {name: size for cost in costs for name, size in cost.brings}
+    together = sum(cost.size_bytes for cost in costs) + sum(brought.values())
+    return "\n".join(
+        [
+            "| dependency | version | licence | size | brings besides | first import |",
+            "| --- | --- | --- | ---: | --- | ---: |",
+            *(cost.row() for cost in costs),
+            f"| together | | | {together / 1e6:.0f} MB | {len(brought)} packages | |",
+        ]
+    )
 
 
 def main() -> None:

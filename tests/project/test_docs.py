@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import tomllib
+from typing import Any
 
 import pytest
 
@@ -15,21 +16,25 @@ def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text()
 
 
-def run_time_dependencies() -> list[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return sorted(re.split(r"[^A-Za-z0-9._-]", line)[0] for line in project["dependencies"])
+def names(requirements: list[str]) -> list[str]:
+    return sorted(re.split(r"[^A-Za-z0-9._-]", line)[0] for line in requirements)
 
 
-def test_every_run_time_dependency_has_its_reason() -> None:
-    text = page("dependencies.md")
-    reasons = re.findall(r"^### ([\w.-]+)$", text, re.MULTILINE)
-    assert reasons == run_time_dependencies()
+def project() -> dict[str, Any]:
+    declared: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return declared
+
+
+def test_every_dependency_of_users_has_its_reason() -> None:
+    extras = [line for lines in project()["optional-dependencies"].values() for line in lines]
+    reasons = re.findall(r"^### ([\w.-]+)$", page("dependencies.md"), re.MULTILINE)
+    assert reasons == [*names(project()["dependencies"]), *names(extras)]
 
 
 def test_every_run_time_dependency_has_its_cost() -> None:
     table = re.search(r"<!-- costs:begin -->(.*)<!-- costs:end -->", page("dependencies.md"), re.DOTALL)
     assert table is not None
-    assert re.findall(r"^\| ([\w.-]+) \| \d", table[1], re.MULTILINE) == run_time_dependencies()
+    assert re.findall(r"^\| ([\w.-]+) \| \d", table[1], re.MULTILINE) == names(project()["dependencies"])
 
 
 def test_every_page_is_in_the_index() -> None:
@@ -52,8 +57,9 @@ def test_every_link_to_a_file_of_the_project_leads_somewhere() -> None:
 
 
 def test_the_changelog_has_a_section_for_the_version_in_the_package() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert re.search(rf"^## {re.escape(version)} ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert re.search(
+        rf"^## {re.escape(project()['version'])} ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
 
 
 def test_the_page_of_commands_is_what_the_help_says() -> None:
