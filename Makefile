@@ -33,7 +33,8 @@ $(RUN): pyproject.toml requirements/run.lock | $(BIN)/python
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null  # uv makes a .venv without pip
 	$(PIP) install --require-hashes -r requirements/run.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
-	$(BIN)/python -m dayfly.engine.warmup
+	@echo "compiling the kernels, once, so that later starts need not"
+	@$(BIN)/python -m dayfly.engine.warmup
 	@touch $@
 
 # The tools of those who change it.
