@@ -59,10 +59,9 @@ class People:
         return list({id(person): person for person in self.by_pseudonym.values()}.values())
 
     def join(self, stays: Person, goes: Person, consents: Any) -> None:
-        """Make two people one: the union of their events by arrival, with `consents`."""
+        """Make two people one: the union of their events, with `consents`."""
         for kind, events in goes.events.items():
-            union = [*stays.events.get(kind, ()), *events]
-            stays.events[kind] = sorted(union, key=lambda event: event.arrival)
+            stays.events.setdefault(kind, []).extend(events)
         stays.consents = consents
         stays.pseudonyms |= goes.pseudonyms
         for pseudonym in goes.pseudonyms:

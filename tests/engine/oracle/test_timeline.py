@@ -7,8 +7,8 @@ import pytest
 
 from dayfly.engine.catalog import Catalog, EventType, FieldSpec, FieldType
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Merge, Publish, Tick
-from dayfly.engine.policy.model import Policy
-from dayfly.engine.tags.tree import Absent, Capture, Comparison, Measure, Sequence, Tag
+from dayfly.engine.policy.model import Policy, Settings
+from dayfly.engine.tags.tree import Absent, And, Capture, Comparison, FirstTime, InTag, Measure, Sequence, Tag
 from dayfly.privacy.consent import ConsentRecord, ConsentState, Scope, Terms, TransferBasis, UseBudget
 from tests.engine.oracle.cases import ANN, BEN, CAT, CATALOG, START, batch, event, match, oracle, policy, tag
 from tests.oracles.consent_real import RealConsent
@@ -176,6 +176,31 @@ def test_absence_enters_by_itself_and_never_ends_by_itself() -> None:
     engine.apply([batch(event("view", 0))], START + 150)
     assert told(engine, "quiet") == [(100, ANN, "enter")]
     assert engine.log[0].until_ms == FOREVER
+
+
+def test_a_tag_changes_when_an_event_leaves_the_history() -> None:
+    settings = Settings(history_ms=1_000, allowed_lateness_ms=100, future_skew_ms=10)
+    engine = oracle(tag(FirstTime(match("view"), 100)), track=True, settings=settings)
+    engine.apply([batch(event("view", 0), event("view", 950))], START + 2_000)
+    assert told(engine) == [
+        (0, ANN, "enter"),
+        (100, ANN, "leave"),
+        (1_000, ANN, "enter"),
+        (1_050, ANN, "leave"),
+    ]
+
+
+def test_no_window_reaches_beyond_the_history() -> None:
+    settings = Settings(history_ms=50, allowed_lateness_ms=100, future_skew_ms=10)
+    engine = oracle(VIEWS, track=True, settings=settings)
+    engine.apply([batch(event("view", 0), event("view", 10))], START + 200)
+    assert told(engine) == [(10, ANN, "enter"), (50, ANN, "leave")]
+
+
+def test_a_tag_changes_at_the_instant_at_which_the_tag_it_asks_for_changes() -> None:
+    engine = oracle(VIEWS, tag(And((InTag("t"), Absent(match("order"), 7))), name="asks"), track=True)
+    engine.apply([batch(event("view", 0), event("view", 40))], START + 1_000)
+    assert told(engine, "asks") == [(40, ANN, "enter"), (100, ANN, "leave")]
 
 
 def test_changes_tells_the_past_from_the_log_and_the_future_by_recounting() -> None:
