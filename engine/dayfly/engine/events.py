@@ -6,6 +6,7 @@ booleans as 0 or 1, times as int64 milliseconds, absent values as `NULL`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -21,7 +22,7 @@ LENGTH_BITS: Final = 20
 
 MAX_STRING_BYTES: Final = (1 << LENGTH_BITS) - 1
 
-Value: TypeAlias = str | int | float | bool | None
+Value: TypeAlias = str | int | float | Decimal | bool | None
 """A property value before packing: text, a number, a boolean, a time as int milliseconds, or absent."""
 
 
@@ -175,7 +176,7 @@ def _pack(value: Value, kind: FieldType, buffer: bytearray) -> int:
         return int(value)
     if kind is FieldType.TIME and isinstance(value, int) and not isinstance(value, bool):
         return value
-    if kind is FieldType.NUMBER and isinstance(value, int | float) and not isinstance(value, bool):
+    if kind is FieldType.NUMBER and isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return to_micro(value)
     raise ValueOutOfRange(f"value={value!r} must be of type {kind.value}; fix the event or its declaration")
 

@@ -66,7 +66,7 @@ class Erase:
 
 @dataclass(frozen=True, slots=True)
 class OrderRefused:
-    """The mint refused an order; a use that the order had spent is given back."""
+    """The mint refused an order; a use that the order had spent is given back where its consent allows that."""
 
     at_ms: int
     order_id: str

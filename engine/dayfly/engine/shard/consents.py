@@ -1,0 +1,126 @@
+"""Consent inside the shard: each person's acts, and their compiled form that the kernels test with one instruction."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from dayfly.engine.events import ObservedConsent
+from dayfly.engine.policy.model import Channel
+from dayfly.engine.shard import kernels_run as run
+from dayfly.engine.shard.state import Arrays
+from dayfly.privacy.consent import (
+    INT64_MAX,
+    ConsentRequest,
+    Decision,
+    PersonConsents,
+    Requirements,
+    Scope,
+    compile_mask,
+    decide,
+)
+from dayfly.privacy.consent.platforms import (
+    PlatformMapping,
+    parse_mapping,
+    records_from_rudderstack,
+    records_from_segment,
+)
+
+__all__ = ["Consents", "principal"]
+
+
+def principal(subject: bytes) -> str:
+    """Name of a pseudonym in consent records."""
+    return subject.hex()
+
+
+@dataclass(slots=True)
+class Consents:
+    """All persons' consents by person number; persons who never said anything are not in it."""
+
+    arrays: Arrays
+    states: dict[int, PersonConsents] = field(default_factory=dict)
+    _groups: list[Requirements] = field(default_factory=list)
+    _bits: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    _mappings: dict[str, PlatformMapping | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Prepare for the policy in force."""
+        self.use_policy()
+
+    def use_policy(self) -> None:
+        """Take over requirements and category mappings of the policy in force; masks must be computed anew."""
+        compiled = self.arrays.compiled
+        self._groups = [Requirements(group) for group in compiled.mask_groups()]
+        self._bits = np.array([compiled.bit_of(bit) for bit in compiled.tag_bits], np.int64)
+        self._mappings = {channel.name: _mapping(channel) for channel in compiled.policy.channels}
+
+    def of(self, person: int, subject: bytes) -> PersonConsents:
+        """A person's consents."""
+        state = self.states.get(person)
+        return PersonConsents(principal(subject)) if state is None else state
+
+    def decide(self, person: int, request: ConsentRequest, now_ms: int) -> Decision:
+        """The full decision."""
+        return decide(request, self.states.get(person) or PersonConsents("nobody"), now_ms)
+
+    def change(self, person: int, state: PersonConsents) -> None:
+        """Put a new state in force: mask, timer, and the marks of the tags that this turned on or off."""
+        self.states[person] = state
+        self.refresh(person)
+
+    def refresh(self, person: int) -> None:
+        """Compute a person's masks at the clock and mark the tags whose permission changed."""
+        core = self.arrays.core
+        now = int(core.control[run.CLOCK])
+        state = self.states.get(person)
+        words, due = [0] * len(self._groups), INT64_MAX
+        if state is not None:
+            for word, group in enumerate(self._groups):
+                words[word], change = compile_mask(group, state, now)
+                due = min(due, change)
+        fresh = np.array(words, np.uint64)
+        self._mark(core.masks[person] ^ fresh)
+        core.masks[person] = fresh
+        run.arm_consent(core, person, 0 if due == INT64_MAX else due)
+
+    def _mark(self, changed: npt.NDArray[np.uint64]) -> None:
+        if not changed.any() or not len(self._bits):
+            return
+        turned = (changed[self._bits >> 6] >> (self._bits & 63).astype(np.uint64)) & np.uint64(1)
+        marks = self.arrays.core.marks
+        for tag in np.flatnonzero(turned).tolist():
+            marks[tag >> 6] |= np.uint64(1 << (tag & 63))
+
+    def observe(self, person: int, subject: bytes, seen: ObservedConsent, channel: str, time_ms: int) -> None:
+        """Read a consent object that travelled in an event. An IAB string is evidence and changes nothing."""
+        mapping = self._mappings.get(channel)
+        if seen.form == "tcf" or mapping is None:
+            return
+        read = records_from_segment if seen.form == "segment" else records_from_rudderstack
+        found = read(seen.content, mapping, subject=principal(subject), time_ms=time_ms, source=channel)
+        before = self.of(person, subject)
+        after = before.with_observation(found)
+        if after is not before:
+            self.change(person, after)
+
+    def withdraw(self, person: int, subject: bytes, purpose: str, topic: str, now_ms: int) -> None:
+        """Withdraw everything under a purpose and a topic."""
+        scope = Scope(purposes=(purpose,), topics=(topic,))
+        self.change(person, self.of(person, subject).with_withdrawal(scope, now_ms))
+
+    def merge(self, stays: int, goes: int, names: tuple[bytes, bytes], now_ms: int) -> None:
+        """Join the consents of two persons who turned out to be one."""
+        mine, other = self.states.get(stays), self.states.pop(goes, None)
+        if mine is None and other is None:
+            return
+        one = mine or PersonConsents(principal(names[0]))
+        two = other or PersonConsents(principal(names[1]))
+        link = (principal(names[0]), principal(names[1]))
+        self.states[stays] = one.merged_with(two, now_ms, link=link)
+
+
+def _mapping(channel: Channel) -> PlatformMapping | None:
+    if not channel.consent_categories:
+        return None
+    return parse_mapping({"categories": dict(channel.consent_categories)})

@@ -1,0 +1,291 @@
+"""Snapshots: the logical content of a shard in canonical order, without anything that can be derived from it.
+
+Windows are filled from the history again, hash tables rebuilt, expired events and event ids left out, texts numbered by
+first use. So a shard that was restored and one that never stopped have equal snapshots.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from dayfly.engine.catalog import NULL, FieldType
+from dayfly.engine.errors import SnapshotError
+from dayfly.engine.events import LENGTH_BITS, EventBatch
+from dayfly.engine.shard import kernels_run as run
+from dayfly.engine.shard.batches import single_event
+from dayfly.engine.shard.kernels_lines import line_key
+from dayfly.engine.shard.kernels_people import put_id
+from dayfly.engine.shard.kernels_strings import intern_rows
+from dayfly.engine.shard.kernels_tags import find_member
+from dayfly.engine.shard.orders import LiveOrder
+from dayfly.engine.shard.publishing import fill_windows
+from dayfly.privacy.consent import PersonConsents
+
+if TYPE_CHECKING:
+    from dayfly.engine.shard.shard import Shard
+
+__all__ = ["read", "write"]
+
+_MAGIC: Final = b"dayfly-shard-1\n"
+_DIGEST_BYTES: Final = 32
+
+Words = npt.NDArray[np.int64]
+
+
+class _Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Wire form. Arrays are little-endian bytes; columns are named in `write`."""
+
+    policy_version: int
+    policy_digest: bytes
+    tag_names: tuple[str, ...]
+    clock_ms: int
+    sequence: int
+    people: bytes
+    names: bytes
+    ids: bytes
+    aliases: dict[int, list[bytes]]
+    seen: bytes
+    history: bytes
+    values: bytes
+    text: bytes
+    members: bytes
+    timers: bytes
+    consents: list[tuple[int, bytes]]
+    orders: list[LiveOrder]
+    fired: list[tuple[int, str, int]]
+    waiting: dict[str, bytes]
+
+
+def write(shard: "Shard") -> bytes:
+    """Bytes of everything that the shard's future depends on."""
+    arrays = shard.arrays
+    core, policy = arrays.core, shard.policy
+    now = int(core.control[run.CLOCK])
+    people = core.people[: int(core.control[run.PEOPLE])]
+    history, values, text = _history(shard, now)
+    members = core.world.members
+    members = members[(members[:, 0] > 0) & ((members[:, 1] != 0) | (members[:, 3] != 0))]
+    image = _Image(
+        policy_version=policy.version,
+        policy_digest=policy.digest,
+        tag_names=tuple(tag.name for tag in arrays.compiled.tags),
+        clock_ms=now,
+        sequence=int(core.control[run.SEQUENCE]),
+        people=_bytes(people[:, [run.CONSENT_SEEN, run.ALIVE]]),
+        names=_bytes(core.names[: len(people)]),
+        ids=_bytes(_sorted_ids(core.ids.keys, core.ids.values)),
+        aliases={person: sorted(names) for person, names in sorted(shard.aliases.items())},
+        seen=_bytes(_live_ids(core.seen.keys, core.seen.values, now)),
+        history=_bytes(history),
+        values=_bytes(values),
+        text=text,
+        members=_bytes(members[np.argsort(members[:, 0])]),
+        timers=_bytes(arrays.live_timers()),
+        consents=[(person, state.to_bytes()) for person, state in sorted(shard.consents.states.items())],
+        orders=[order for order in shard.orders.live.values() if order.expires_at_ms > now],
+        fired=sorted((person, name, at) for (person, name), at in shard.orders.last_fired.items()),
+        waiting=_waiting(shard),
+    )
+    body = _MAGIC + msgspec.msgpack.encode(image)
+    return body + hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest()
+
+
+def _bytes(array: npt.NDArray[np.generic]) -> bytes:
+    return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+
+
+def _sorted_ids(keys: npt.NDArray[np.uint64], values: Words) -> npt.NDArray[np.uint64]:
+    used = (keys[:, 0] != 0) | (keys[:, 1] != 0)
+    rows = np.column_stack([keys[used], values[used].astype(np.uint64)])
+    order = np.lexsort((rows[:, 1], rows[:, 0]))
+    return rows[order]
+
+
+def _live_ids(keys: npt.NDArray[np.uint64], values: Words, now_ms: int) -> npt.NDArray[np.uint64]:
+    live = values > now_ms
+    return _sorted_ids(keys[live], values[live])
+
+
+def _history(shard: "Shard", now_ms: int) -> tuple[Words, Words, bytes]:
+    """Live events by arrival (time, person, type, channel, start of values, digest), their values, and the texts in order of first use."""
+    core, catalog = shard.arrays.core, shard.policy.catalog
+    events = core.history[: int(core.control[run.EVENTS])]
+    kept = (events[:, run.H_PERSON] >= 0) & (events[:, run.H_TIME] > now_ms - shard.policy.settings.history_ms)
+    events = events[kept]
+    width = np.array([len(kind.fields) for kind in catalog.types], np.int64)[events[:, run.H_TYPE]]
+    starts = np.cumsum(width) - width
+    source = np.repeat(events[:, run.H_VALUES] - starts, width) + np.arange(int(width.sum()))
+    values = core.world.rows.values[source]
+    is_text = np.zeros(len(values), bool)
+    for number, kind in enumerate(catalog.types):
+        first = starts[events[:, run.H_TYPE] == number]
+        for slot, field in enumerate(kind.fields):
+            if field.type is FieldType.STRING:
+                is_text[first + slot] = True
+    cells = is_text & (values != NULL)
+    strings, first_use, inverse = np.unique(values[cells], return_index=True, return_inverse=True)
+    order = np.argsort(first_use)
+    texts = [shard.reader.text(string).encode() for string in strings[order].tolist()]
+    lengths = np.array([len(text) for text in texts], np.int64)
+    packed = np.empty(len(strings), np.int64)
+    packed[order] = ((np.cumsum(lengths) - lengths) << LENGTH_BITS) | lengths
+    values[cells] = packed[inverse]
+    columns = [run.H_TIME, run.H_PERSON, run.H_TYPE, run.H_CHANNEL, run.H_VALUES, run.H_DIGEST, run.H_DIGEST + 1]
+    rows = events[:, columns]
+    rows[:, 4] = starts
+    return rows, values, b"".join(texts)
+
+
+_COLUMNS: Final = (
+    ("received_ms", np.int64, 1),
+    ("time_ms", np.int64, 1),
+    ("subject", np.uint64, 2),
+    ("link", np.uint64, 2),
+    ("event_id", np.uint64, 2),
+    ("digest", np.uint64, 2),
+    ("type", np.int32, 1),
+    ("channel", np.int32, 1),
+    ("value_offset", np.int64, 1),
+    ("values", np.int64, 1),
+    ("strings", np.uint8, 1),
+)
+
+
+def _waiting(shard: "Shard") -> dict[str, bytes]:
+    catalog = shard.policy.catalog
+    events = [event for event in shard.waiting.in_order() if catalog.type_index(event.type) >= 0]
+    batch = EventBatch.from_events(events, catalog)
+    return {name: _bytes(getattr(batch, name)) for name, _, _ in _COLUMNS}
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read(shard: "Shard", data: bytes) -> None:
+    """Fill a fresh shard.
+
+    Raises:
+        SnapshotError: foreign or damaged bytes, another format version, or another policy.
+    """
+    image = _image(data)
+    names = tuple(tag.name for tag in shard.arrays.compiled.tags)
+    if (image.policy_version, image.policy_digest, image.tag_names) != (shard.policy.version, shard.policy.digest, names):
+        raise SnapshotError(
+            f"policy version={shard.policy.version} must be the snapshot's version {image.policy_version} with the same"
+            " content; restore with the policy that was in force"
+        )
+    _read_people(shard, image)
+    _read_history(shard, image)
+    _read_memberships(shard, image)
+    shard.consents.states.update({person: PersonConsents.from_bytes(state) for person, state in image.consents})
+    timers = shard.arrays.core.control[run.HEAP]
+    for person in shard.consents.states:
+        shard.consents.refresh(person)
+    shard.arrays.core.control[run.HEAP] = timers  # the snapshot's own timers are the ones that count
+    shard.arrays.core.marks[:] = 0
+    _read_timers(shard, image)
+    for order in image.orders:
+        shard.orders.add(order)
+    shard.orders.last_fired.update({(person, name): at for person, name, at in image.fired})
+    _read_waiting(shard, image)
+
+
+def _image(data: bytes) -> _Image:
+    body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    if not data.startswith(_MAGIC):
+        raise SnapshotError(f"data={data[:16]!r} must begin with {_MAGIC!r}; it is no snapshot of this format version")
+    if hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() != digest:
+        raise SnapshotError(f"snapshot of {len(data)} bytes must match its checksum; it is damaged, use an older one")
+    try:
+        return msgspec.msgpack.decode(body[len(_MAGIC) :], type=_Image)
+    except msgspec.MsgspecError as error:
+        raise SnapshotError(f"snapshot of {len(data)} bytes must follow the format: {error}; use an older one") from error
+
+
+def _array(data: bytes, kind: type[np.generic], width: int) -> npt.NDArray[np.generic]:
+    flat = np.frombuffer(data, np.dtype(kind).newbyteorder("<")).astype(kind)
+    return flat if width == 1 else flat.reshape(-1, width)
+
+
+def _read_people(shard: "Shard", image: _Image) -> None:
+    arrays = shard.arrays
+    columns, names = _array(image.people, np.int64, 2), _array(image.names, np.uint64, 2)
+    control = arrays.core.control
+    control[run.CLOCK], control[run.SEQUENCE] = image.clock_ms, image.sequence
+    while len(arrays.core.people) < len(columns) + 16:
+        control[run.PEOPLE] = len(arrays.core.people)
+        arrays.grow()
+    core = arrays.core
+    control[run.PEOPLE] = len(columns)
+    core.people[: len(columns), [run.CONSENT_SEEN, run.ALIVE]] = columns
+    core.people[: len(columns), run.LAST_EVENT] = -1
+    core.people[: len(columns), run.NEWEST] = NULL
+    core.names[: len(columns)] = names
+    for low, high, person in _array(image.ids, np.uint64, 3):
+        arrays.grow()
+        put_id(arrays.core.ids, low, high, np.int64(person))
+    for low, high, until in _array(image.seen, np.uint64, 3):
+        arrays.grow()
+        put_id(arrays.core.seen, low, high, np.int64(until))
+    shard.aliases.update(image.aliases)
+
+
+def _read_history(shard: "Shard", image: _Image) -> None:
+    arrays = shard.arrays
+    rows = _array(image.history, np.int64, 7)
+    values = _array(image.values, np.int64, 1).astype(np.int64)
+    text = np.frombuffer(image.text, np.uint8)
+    arrays.make_room_for_strings(len(values), len(text))
+    starts = np.ascontiguousarray(rows[:, 4]).astype(np.int64)
+    intern_rows(arrays.strings, arrays.compiled.tests, rows[:, 2].astype(np.int32), starts, values, text)
+    control = arrays.core.control
+    while len(arrays.core.history) < len(rows) + 1 or len(arrays.core.world.rows.values) < len(values) + 1:
+        control[run.EVENTS] = len(arrays.core.history)
+        control[run.VALUES] = len(arrays.core.world.rows.values)
+        arrays.grow()
+    core = arrays.core
+    control[run.EVENTS], control[run.VALUES] = len(rows), len(values)
+    core.world.rows.values[: len(values)] = values
+    history = core.history[: len(rows)]
+    history[:, [run.H_TIME, run.H_PERSON, run.H_TYPE, run.H_CHANNEL, run.H_VALUES]] = rows[:, :5]
+    history[:, [run.H_DIGEST, run.H_DIGEST + 1]] = rows[:, 5:]
+    run.relink_all(core)
+    fill_windows(arrays)
+
+
+def _read_memberships(shard: "Shard", image: _Image) -> None:
+    for row in _array(image.members, np.int64, 6):
+        shard.arrays.grow()
+        world = shard.arrays.core.world
+        key = int(row[0]) - 1  # type: ignore[call-overload]
+        place = find_member(world.members, world.meta, line_key(key >> 16, key & 0xFFFF), True)  # noqa: FBT003 - a kernel's scalar
+        world.members[place] = row
+
+
+def _read_timers(shard: "Shard", image: _Image) -> None:
+    arrays = shard.arrays
+    timers = _array(image.timers, np.int64, 2)
+    control = arrays.core.control
+    heap = np.zeros((len(timers) + len(arrays.core.heap), 2), np.int64)
+    heap[: len(timers)] = timers
+    control[run.HEAP] = len(timers)
+    people = timers[(timers[:, 1] & 0xFFFF) == 0]  # type: ignore[operator]
+    arrays.core.people[: int(control[run.PEOPLE]), run.CONSENT_DUE_AT] = 0
+    arrays.core.people[people[:, 1] >> 16, run.CONSENT_DUE_AT] = people[:, 0]  # type: ignore[operator]
+    arrays.core = arrays.core._replace(heap=heap)
+
+
+def _read_waiting(shard: "Shard", image: _Image) -> None:
+    columns = {name: _array(image.waiting[name], kind, width) for name, kind, width in _COLUMNS}
+    count = len(columns["time_ms"])
+    batch = EventBatch(
+        **columns,  # type: ignore[arg-type]
+        consent=np.full(count, -1, np.int32),
+        consent_digest=np.zeros(count, np.uint64),
+    )
+    for index in range(count):
+        shard.waiting.add(single_event(batch, index, shard.policy.catalog))
+    shard.arrays.core.control[run.WAITING] = shard.waiting.next_ms

@@ -1,0 +1,240 @@
+"""The arrays of a shard: made, grown, and handed to the kernels as one `Core`."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from dayfly.engine.shard import kernels_run as run
+from dayfly.engine.shard.compile import Compiled
+from dayfly.engine.shard.kernels_lines import Lines, rehash
+from dayfly.engine.shard.kernels_people import Ids, rehash_ids
+from dayfly.engine.shard.kernels_run import Core
+from dayfly.engine.shard.kernels_strings import Strings, answer_tests, index_strings
+from dayfly.engine.shard.kernels_tags import Rows, World
+
+__all__ = ["Arrays", "aligned_rows"]
+
+Words = npt.NDArray[np.int64]
+Bits = npt.NDArray[np.uint64]
+
+_SMALLEST = 1 << 10
+
+
+def aligned_rows(rows: int) -> Words:
+    """Zeroed int64[rows, 8] whose rows are whole cache lines. Untouched pages cost nothing."""
+    raw = np.zeros(rows * 8 + 8, np.int64)
+    skip = (-raw.ctypes.data // 8) % 8
+    return raw[skip : skip + rows * 8].reshape(rows, 8)
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(least - 1, _SMALLEST - 1).bit_length()
+
+
+def _ids(capacity: int) -> Ids:
+    return Ids(np.zeros((capacity, 2), np.uint64), np.zeros(capacity, np.int64), np.zeros(1, np.int64))
+
+
+def _lines(capacity: int, arena_words: int) -> Lines:
+    table = aligned_rows(capacity)
+    return Lines(
+        table, table.reshape(-1), np.zeros(arena_words, np.int64), np.full(64, -1, np.int64), np.zeros(4, np.int64)
+    )
+
+
+def _longer(array: npt.NDArray[np.generic], rows: int) -> npt.NDArray[np.generic]:
+    """A copy with room for at least `rows` rows, at least half as many again as now."""
+    grown = np.zeros((max(rows, len(array) + len(array) // 2), *array.shape[1:]), array.dtype)
+    grown[: len(array)] = array
+    return grown
+
+
+def _words_per_mask(compiled: Compiled) -> int:
+    return len(compiled.mask_groups())
+
+
+@dataclass(slots=True)
+class Arrays:
+    """Owner of all arrays; `core` is rebuilt whenever one of them was replaced.
+
+    Attributes:
+        compiled: The policy in force.
+        expected_people: Tables are made large enough for so many people at once, so that none has to grow under load.
+        seed: Seed of the string table's hash; it has no influence on any decision.
+    """
+
+    compiled: Compiled
+    expected_people: int = 1_000
+    seed: int = 0
+    strings: Strings = field(init=False)
+    core: Core = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Allocate."""
+        people = max(self.expected_people, 256)
+        self.strings = self._empty_strings(4 * people, 64 * people)
+        program = self.compiled.program
+        tags = int(program.scalars[3])
+        control = np.zeros(32, np.int64)
+        control[run.CLOCK] = -(2**62)
+        control[run.WAITING] = 2**63 - 1
+        control[run.UNSETTLED] = -1
+        world = World(
+            program,
+            _lines(_power_of_two(5 * people), 32 * people + 1_000_000),
+            Rows(np.zeros(64 * people, np.int64), self.strings.bits),
+            np.zeros((_power_of_two(2 * people + 4 * tags), 6), np.int64),
+            np.zeros(2, np.int64),
+            np.zeros(128, np.int64),
+        )
+        self.core = Core(
+            world,
+            _ids(_power_of_two(2 * people)),
+            _ids(_power_of_two(8 * people)),
+            np.zeros((people + 16, 8), np.int64),
+            np.zeros((people + 16, 2), np.uint64),
+            np.zeros((people + 16, _words_per_mask(self.compiled)), np.uint64),
+            aligned_rows(8 * people),
+            np.zeros((4 * people + 4 * tags, 2), np.int64),
+            np.zeros(max(int(program.scalars[4]), 1), np.uint64),
+            *self._buffers(),
+            control,
+        )
+
+    def _buffers(self) -> tuple[Words, Words]:
+        program = self.compiled.program
+        triggers = len(program.triggers) + len(program.tag_triggers)
+        emitted = 4_096 + 4 * int(program.scalars[3]) + 4 * triggers
+        return np.zeros((emitted, 6), np.int64), np.zeros((64 + 4 * triggers, 4), np.int64)
+
+    def _empty_strings(self, strings: int, text_bytes: int) -> Strings:
+        tests = self.compiled.tests
+        most = int((tests.ranges[:, 1] - tests.ranges[:, 0]).max(initial=0))
+        return Strings(
+            np.zeros(_power_of_two(2 * strings), np.int32),
+            np.zeros(strings, np.uint64),
+            np.zeros((strings, 3), np.int64),
+            np.zeros(text_bytes, np.uint8),
+            np.zeros((strings, max(-(-most // 64), 1)), np.uint64),
+            np.array([0, 0, self.seed & 0x7FFF_FFFF_FFFF], np.int64),
+        )
+
+    # --- growing ------------------------------------------------------------------------------------------------------
+
+    def make_room_for_strings(self, count: int, text_bytes: int) -> None:
+        """See to it that `count` more strings of `text_bytes` in all can be interned."""
+        strings = self.strings
+        needed, needed_bytes = int(strings.meta[0]) + count, int(strings.meta[1]) + text_bytes
+        slots, hashes, where, text, bits = strings[:5]
+        if needed > len(hashes):
+            hashes, where, bits = (_longer(array, needed) for array in (hashes, where, bits))  # type: ignore[assignment]
+        if needed_bytes > len(text):
+            text = _longer(text, needed_bytes)  # type: ignore[assignment]
+        if 2 * needed > len(slots):
+            slots = np.zeros(_power_of_two(4 * needed), np.int32)
+            index_strings(hashes, int(strings.meta[0]), slots)
+        self.strings = Strings(slots, hashes, where, text, bits, strings.meta)
+        if bits is not self.core.world.rows.text_bits:
+            self._replace_world(rows=Rows(self.core.world.rows.values, bits))
+
+    def grow(self) -> None:
+        """Make every table that could be met full by the next event half as large again, or twice where it is hashed."""
+        core, world = self.core, self.core.world
+        control, program, lines = core.control, world.program, world.lines
+        tags, widest, features = (int(program.scalars[cell]) for cell in (3, 6, 7))
+        if control[run.EVENTS] + 1 >= len(core.history):
+            history = aligned_rows(2 * len(core.history))
+            history[: len(core.history)] = core.history
+            self.core = self.core._replace(history=history)
+        if control[run.VALUES] + widest >= len(world.rows.values):
+            values = _longer(world.rows.values, int(control[run.VALUES]) + widest + 1_024)
+            self._replace_world(rows=Rows(values, world.rows.text_bits))  # type: ignore[arg-type]
+        if control[run.PEOPLE] + 2 >= len(core.people):
+            rows = int(control[run.PEOPLE]) + 16
+            people, names, masks = (_longer(array, rows) for array in (core.people, core.names, core.masks))
+            self.core = self.core._replace(people=people, names=names, masks=masks)  # type: ignore[arg-type]
+        self._grow_ids()
+        if (lines.meta[0] + features) * 10 >= len(lines.table) * 8:
+            table = aligned_rows(2 * _power_of_two(int(lines.meta[0]) + features))
+            rehash(lines.table, table)
+            self._replace_world(lines=self.core.world.lines._replace(table=table, flat=table.reshape(-1)))
+        slack = features * (4 << max(int(lines.meta[2]), 5))
+        if lines.meta[1] + slack >= len(lines.arena):
+            arena = _longer(lines.arena, int(lines.meta[1]) + 2 * slack)
+            self._replace_world(lines=self.core.world.lines._replace(arena=arena))
+        if (world.meta[0] + tags) * 10 >= len(world.members) * 7:
+            members = np.zeros((_power_of_two(4 * (int(world.meta[0]) + tags)), 6), np.int64)
+            rehash(world.members, members)
+            self._replace_world(members=members)
+        if control[run.HEAP] + tags + 4 >= len(core.heap):
+            self._grow_heap()
+        if control[run.FIRES] + len(program.triggers) + len(program.tag_triggers) >= len(core.fired):
+            self.core = self.core._replace(fired=_longer(core.fired, 2 * len(core.fired)))
+
+    def _grow_ids(self) -> None:
+        core = self.core
+        if (core.ids.meta[0] + 2) * 10 >= len(core.ids.keys) * 7:
+            grown = _ids(2 * len(core.ids.keys))
+            rehash_ids(core.ids, grown, -(2**63))
+            self.core = self.core._replace(ids=grown)
+        if (core.seen.meta[0] + 2) * 10 >= len(core.seen.keys) * 7:
+            now = int(core.control[run.CLOCK])
+            live = int(np.count_nonzero(core.seen.values > now))
+            kept = _ids(_power_of_two(3 * live + 64))
+            rehash_ids(core.seen, kept, now + 1)
+            self.core = self.core._replace(seen=kept)
+
+    def _grow_heap(self) -> None:
+        """Drop timers that were set again since; what is left decides how much room is needed."""
+        core = self.core
+        live = self.live_timers()
+        heap = np.zeros((2 * len(live) + 4 * int(core.world.program.scalars[3]) + 1_024, 2), np.int64)
+        heap[: len(live)] = live  # sorted, so it is a heap
+        core.control[run.HEAP] = len(live)
+        self.core = self.core._replace(heap=heap)
+
+    def live_timers(self) -> Words:
+        """int64[n, 2]: (instant, key) of all timers that count, in order, each once."""
+        core, world = self.core, self.core.world
+        heap = core.heap[: int(core.control[run.HEAP])]
+        tags = (heap[:, 1] & 0xFFFF) > 0
+        people = heap[~tags]
+        people = people[core.people[people[:, 1] >> 16, run.CONSENT_DUE_AT] == people[:, 0]]
+        members = world.members[(world.members[:, 0] > 0) & (world.members[:, 3] != 0)]
+        armed = np.stack([members[:, 3], members[:, 0]], axis=1)
+        live = np.unique(np.concatenate([people, armed]), axis=0)
+        return np.ascontiguousarray(live, np.int64)
+
+    def _replace_world(self, **changes: object) -> None:
+        self.core = self.core._replace(world=self.core.world._replace(**changes))  # type: ignore[arg-type]
+
+    # --- a new policy ---------------------------------------------------------------------------------------------------
+
+    def swap_program(self, compiled: Compiled) -> None:
+        """Put another program in force: windows, memberships, timers and masks start empty, text tests are answered anew."""
+        self.compiled = compiled
+        program = compiled.program
+        tests = compiled.tests
+        most = int((tests.ranges[:, 1] - tests.ranges[:, 0]).max(initial=0))
+        bits = np.zeros((len(self.strings.hashes), max(-(-most // 64), 1)), np.uint64)
+        self.strings = self.strings._replace(bits=bits)
+        for string in range(int(self.strings.meta[0])):
+            answer_tests(self.strings, tests, string)
+        core, world = self.core, self.core.world
+        lines = _lines(len(world.lines.table), len(world.lines.arena))
+        members = np.zeros((_power_of_two(int(world.meta[0]) + 4 * int(program.scalars[3])), 6), np.int64)
+        emitted, fired = self._buffers()
+        core.control[[run.HEAP, run.EMITTED, run.FIRES]] = 0
+        core.control[run.UNSETTLED] = -1
+        core.people[:, run.CONSENT_DUE_AT] = 0
+        self.core = core._replace(
+            world=World(
+                program, lines, Rows(world.rows.values, bits), members, np.zeros(2, np.int64), np.zeros(128, np.int64)
+            ),
+            masks=np.zeros((len(core.people), _words_per_mask(compiled)), np.uint64),
+            heap=np.zeros((len(core.heap) + 4 * int(program.scalars[3]), 2), np.int64),
+            marks=np.zeros(max(int(program.scalars[4]), 1), np.uint64),
+            emitted=emitted,
+            fired=fired,
+        )
