@@ -371,7 +371,7 @@ class _Reader:
 
     def _fail(self, node: Node, rule: str, way_out: str) -> NoReturn:
         span = span_of(node)
-        found = self._text[span.start : span.end]
+        found = " ".join(self._text[span.start : span.end].split())
         shown = found if len(found) <= 60 else f"{found[:57]}..."
         raise refusal(f"{shown} {rule}; {way_out}", self._text, span)
 
