@@ -214,6 +214,7 @@ def _after_order(
     if draw.chance(0.85):
         shipped = {
             "order_id": order_id,
+            "status": "shipping",
             "carrier": draw.one_of(("SF", "JD", "ZTO")),
             "delivery_at": iso_ms(delivery_ms),
         }
