@@ -1,12 +1,13 @@
 """`Intake`: raw bytes of any channel in, checked and de-identified batches out, dead letters beside them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from dayfly.engine.errors import IntakeError
+from dayfly.engine.intake.bulk import SegmentBulk
 from dayfly.engine.intake.cloudevents import (
     BATCHED,
     STRUCTURED,
@@ -15,15 +16,15 @@ from dayfly.engine.intake.cloudevents import (
     split_batch,
 )
 from dayfly.engine.intake.context import Context
-from dayfly.engine.intake.documents import check_size, split_envelope
+from dayfly.engine.intake.documents import check_size
 from dayfly.engine.intake.files import BadRow, RowOrBad, csv_rows, jsonl_rows, parquet_rows
 from dayfly.engine.intake.identity import IntakeKeys
 from dayfly.engine.intake.mapping import FileMapping, check_mapping
 from dayfly.engine.intake.reasons import DeadLetterReason
-from dayfly.engine.intake.results import Collector, IntakeResult, Parsed
+from dayfly.engine.intake.results import IntakeResult, Parsed
 from dayfly.engine.intake.rows import Row, RowReader
-from dayfly.engine.intake.segment import SegmentReader
-from dayfly.engine.policy.model import Channel, Policy
+from dayfly.engine.intake.taker import Taker
+from dayfly.engine.policy.model import Policy
 
 __all__ = ["Intake"]
 
@@ -59,7 +60,9 @@ class Intake:
         max_batch_events: int = MAX_BATCH_EVENTS,
     ) -> None:
         self._context = Context(policy, keys)
-        self._segment = SegmentReader(self._context)
+        self._segment = SegmentBulk(
+            self._context, fast=fast, max_batch_bytes=max_batch_bytes, max_batch_events=max_batch_events
+        )
         self._cloudevents = CloudEventReader(self._context)
         self._max_batch_bytes = max_batch_bytes
         self._max_batch_events = max_batch_events
@@ -70,21 +73,8 @@ class Intake:
         Raises:
             CatalogError: the channel is not declared.
         """
-        taker = _Taker(self._context, self._context.channel(channel), received_ms)
-        for index, body in enumerate([payloads] if isinstance(payloads, bytes) else payloads):
-            self._segment_body(body, f"payload {index}", taker)
-        return taker.collector.result()
-
-    def _segment_body(self, body: bytes, place: str, arrival: "_Taker") -> None:
-        envelope = split_envelope(body) if b'"batch"' in body and len(body) <= self._max_batch_bytes else None
-        if envelope is None:
-            arrival.take(partial(self._segment.read, body, arrival.channel, arrival.received_ms), body, place)
-            return
-        events, sent_at = envelope
-        if not self._too_many(len(events), body, place, arrival):
-            for index, raw in enumerate(events):
-                read = partial(self._segment.read, raw, arrival.channel, arrival.received_ms, sent_at=sent_at)
-                arrival.take(read, raw, f"{place}, batch {index}")
+        bodies = [payloads] if isinstance(payloads, bytes) else payloads
+        return self._segment.read(bodies, self._context.channel(channel), received_ms)
 
     def cloudevents(
         self, headers: Mapping[str, str], body: bytes, channel: str, received_ms: int
@@ -94,7 +84,7 @@ class Intake:
         Raises:
             CatalogError: the channel is not declared.
         """
-        taker = _Taker(self._context, self._context.channel(channel), received_ms)
+        taker = Taker(self._context, self._context.channel(channel), received_ms)
         reader = self._cloudevents
         mode = content_type_of(headers)
         if mode == STRUCTURED:
@@ -113,14 +103,14 @@ class Intake:
             )
         return taker.collector.result()
 
-    def _cloudevents_batch(self, body: bytes, taker: "_Taker") -> None:
+    def _cloudevents_batch(self, body: bytes, taker: Taker) -> None:
         try:
             check_size(body, self._max_batch_bytes)
             events = split_batch(body)
         except IntakeError as error:
             taker.reject(error, body, "body")
             return
-        if not self._too_many(len(events), body, "body", taker):
+        if not taker.too_many(len(events), self._max_batch_events, body, "body"):
             for index, raw in enumerate(events):
                 read = partial(self._cloudevents.read_structured, raw, taker.channel, taker.received_ms)
                 taker.take(read, raw, f"batch {index}")
@@ -174,7 +164,7 @@ class Intake:
         reader = RowReader(self._context, mapping)
         clock = _Arrival(received_ms)
         while chunk := list(islice(rows, chunk_rows)):
-            taker = _Taker(self._context, self._context.channel(mapping.channel), clock.now_ms)
+            taker = Taker(self._context, self._context.channel(mapping.channel), clock.now_ms)
             for row in chunk:
                 if isinstance(row, BadRow):
                     taker.reject(row.error, row.raw, row.place)
@@ -184,44 +174,10 @@ class Intake:
                     taker.take(partial(_read_row, reader, row, clock), row.raw, row.place)
             yield taker.collector.result()
 
-    def _too_many(self, events: int, body: bytes, place: str, taker: "_Taker") -> bool:
-        if events <= self._max_batch_events:
-            return False
-        refused = IntakeError(
-            DeadLetterReason.TOO_LARGE,
-            f"events={events} must be at most {self._max_batch_events}; send smaller batches",
-        )
-        taker.reject(refused, body, place)
-        return True
-
 
 def _read_row(reader: RowReader, row: Row, clock: "_Arrival") -> Parsed:
     time_ms = reader.time_ms(row)
     return reader.read(row, time_ms, clock.at(time_ms))
-
-
-class _Taker:
-    """Takes the inputs of one call through one channel: what is refused becomes a dead letter."""
-
-    def __init__(self, context: Context, channel: Channel, received_ms: int) -> None:
-        self.channel = channel
-        self.received_ms = received_ms
-        self.collector = Collector(context.policy.catalog)
-        self._identities = context.identities
-
-    def take(self, read: Callable[[], Parsed], raw: bytes, place: str, *, position: int = 0) -> None:
-        try:
-            parsed = read()
-        except IntakeError as error:
-            self.reject(error, raw, place)
-        else:
-            self.collector.accept(parsed, position=position)
-
-    def reject(self, error: IntakeError, raw: bytes, place: str) -> None:
-        digest = self._identities.digest(raw)
-        self.collector.reject(
-            error, at_ms=self.received_ms, channel=self.channel.name, place=place, digest=digest
-        )
 
 
 class _Arrival:

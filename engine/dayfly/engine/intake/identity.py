@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from dayfly.engine.catalog import FieldSpec, FieldType
 from dayfly.engine.errors import CatalogError, IntakeError
 from dayfly.engine.intake.fields import Mask
+from dayfly.engine.intake.kernels_blake2b import keyed_state
 from dayfly.engine.intake.reasons import DeadLetterReason
 from dayfly.engine.policy.model import Channel, Policy
 from dayfly.privacy.deident import (
@@ -142,6 +146,28 @@ class Identities:
         return hashlib.blake2b(
             source, key=self._keys.digest_key, digest_size=KEY_BYTES, person=b"dayfly.event-id"
         ).digest()
+
+    @property
+    def older_versions(self) -> int:
+        """How many pseudonym key versions before the current one are still alive."""
+        return len(self._keys.pseudonyms.versions) - 1
+
+    def hash_states(self, channel: Channel) -> npt.NDArray[np.uint64]:
+        """BLAKE2b states for the compiled path: user, anonymous, older user, older anonymous, event id, digest.
+
+        Returns:
+            uint64[6, 8]; without an older key version its rows repeat the current ones and are not used.
+        """
+        pseudonyms = self._keys.pseudonyms
+        versions = (pseudonyms.current_version, pseudonyms.versions[-min(2, len(pseudonyms.versions))])
+        states = []
+        for version in versions:
+            for kind in ("user", "anonymous"):
+                key, salt, person = pseudonyms.hash_parameters(kind, version=version)
+                states.append(keyed_state(key, digest_bytes=16, salt=salt, person=person))
+        states.append(keyed_state(self.channel_key(channel), digest_bytes=16))
+        states.append(keyed_state(self._keys.digest_key, digest_bytes=16, person=b"dayfly.digest"))
+        return np.array(states, np.uint64)
 
     def event_id(self, channel: Channel, message_id: bytes) -> bytes:
         """16 bytes by which duplicates within the channel's source are told."""

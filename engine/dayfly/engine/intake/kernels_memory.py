@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-__all__ = ["MASK64", "load8", "load64", "u64"]
+__all__ = ["MASK64", "first_byte", "load8", "load64", "u64"]
 
 _INTERPRETED: Final[bool] = bool(getattr(config, "DISABLE_JIT", 0))
 
@@ -40,6 +40,23 @@ def _load(bits: int) -> Any:
     return intrinsic(typed)
 
 
+def _first_byte() -> Any:
+    """An intrinsic `(uint64) -> int64`: position of the lowest byte that has a bit set, counted from 0."""
+
+    def typed(_context: Any, mask: Any) -> Any:  # noqa: ARG001 - numba asks for the name
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            zeros = builder.cttz(arguments[0], ir.IntType(1)(1))
+            return builder.lshr(zeros, ir.IntType(64)(3))
+
+        return types.int64(types.uint64), generate
+
+    return intrinsic(typed)
+
+
+def _plain_first_byte(mask: int) -> int:
+    return ((mask & -mask).bit_length() - 1) >> 3
+
+
 def _plain_load8(array: Any, index: int) -> int:
     return int(array[index])
 
@@ -50,3 +67,4 @@ def _plain_load64(array: Any, index: int) -> int:
 
 load8: Any = _plain_load8 if _INTERPRETED else _load(8)
 load64: Any = _plain_load64 if _INTERPRETED else _load(64)
+first_byte: Any = _plain_first_byte if _INTERPRETED else _first_byte()

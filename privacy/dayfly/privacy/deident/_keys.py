@@ -5,7 +5,7 @@ from typing import Final
 
 from dayfly.privacy.errors import DeidentificationError
 
-__all__ = ["PSEUDONYM_BYTES", "check_key", "keyed_state", "raw_bytes"]
+__all__ = ["PSEUDONYM_BYTES", "check_key", "keyed_state", "raw_bytes", "separation"]
 
 PSEUDONYM_BYTES: Final = 16
 _MIN_KEY: Final = 32
@@ -34,7 +34,13 @@ def _label(text: str) -> bytes:
 
 def keyed_state(key: bytes, *, tenant: str, kind: str) -> "hashlib.blake2b":
     """A keyed hash state with tenant and kind mixed in as BLAKE2b salt and personalisation; copy it to use it."""
-    return hashlib.blake2b(key=key, digest_size=PSEUDONYM_BYTES, salt=_label(tenant), person=_label(kind))
+    salt, person = separation(tenant=tenant, kind=kind)
+    return hashlib.blake2b(key=key, digest_size=PSEUDONYM_BYTES, salt=salt, person=person)
+
+
+def separation(*, tenant: str, kind: str) -> tuple[bytes, bytes]:
+    """BLAKE2b salt and personalisation that keep tenants and kinds apart."""
+    return _label(tenant), _label(kind)
 
 
 def raw_bytes(raw: str | bytes) -> bytes:

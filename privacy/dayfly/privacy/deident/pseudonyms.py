@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, NoReturn, Self
 
 from dayfly.privacy.errors import DeidentificationError
 
-from ._keys import PSEUDONYM_BYTES, check_key, keyed_state, raw_bytes
+from ._keys import PSEUDONYM_BYTES, check_key, keyed_state, raw_bytes, separation
 
 __all__ = ["Pseudonym", "PseudonymKeys", "pairwise"]
 
@@ -104,6 +104,18 @@ class PseudonymKeys:
 
         self._states[(chosen, kind)] = pseudonym
         return pseudonym
+
+    def hash_parameters(self, kind: str, *, version: int | None = None) -> tuple[bytes, bytes, bytes]:
+        """Key, salt and personalisation of the kind's BLAKE2b-128, for a compiled kernel that computes the same pseudonyms.
+
+        For immediate use: the caller forms its hash state from them and keeps none of the three.
+
+        Raises:
+            DeidentificationError: The version is unknown or retired, or the kind is empty.
+        """
+        chosen = self.current_version if version is None else version
+        self.hasher(kind, version=chosen)
+        return self._keys[chosen], *separation(tenant=self.tenant, kind=kind)
 
     def at(self, version: int, kind: str, raw: str | bytes) -> Pseudonym:
         """Pseudonym under one version. Raises `DeidentificationError` when it is unknown or retired."""
