@@ -5,6 +5,7 @@ Most are signed again with the genuine key: what they break is then the only thi
 
 import base64
 import hashlib
+import hmac
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Forge:
     def __init__(self) -> None:
         self.world = World()
         self.key = self.world.signing_key
-        self.fragment = self.world.cdp.mint(order(use=2), NOW_MS)
+        tries = (self.world.cdp.mint(order(f"try-{n}", use=2), NOW_MS) for n in range(1000))
+        self.fragment = next(one for one in tries if "-" in one.token[-87:] and "_" in one.token[-87:])
         self.other = self.world.cdp.mint(order("o-2", use=2), NOW_MS).token
         self.token = self.fragment.token
         self.jws = self.token[:-1]
@@ -83,7 +85,7 @@ class Forge:
         head, iv = header or old[0], bytes(12)
         sealed = AESGCM(self.content_key).encrypt(iv, plain, head.encode())
         jwe = f"{head}..{b64(iv)}.{b64(sealed[:-16])}.{b64(sealed[-16:])}"
-        found = [text for text in plain.decode("latin-1").rstrip("~").split("~")]
+        found = plain.decode("latin-1").rstrip("~").split("~")
         sd = digests if digests is not None else sorted({digest(text) for text in found})
         return self.claims(sealed=jwe, sd=sd)
 
@@ -122,10 +124,16 @@ class Attack:
     opens: bool = False
 
 
+def _do(method: str, *values: Any, **named: Any) -> Callable[[Forge], Any]:
+    return lambda forge: getattr(forge, method)(*values, **named)
+
+
+def _call(make: Callable[..., Any], **named: Any) -> Callable[[Forge], Any]:
+    return lambda forge: make(forge, **named)
+
+
 def _hmac_with_public_key(forge: Forge, material: bytes) -> str:
     head = b64(dumps({**forge.header, "alg": "HS256"}))
-    import hmac
-
     return f"{head}.{forge.body}.{b64(hmac.digest(material, f'{head}.{forge.body}'.encode(), 'sha256'))}~"
 
 
@@ -164,7 +172,7 @@ ALGORITHMS = [
     Attack("alg none, signature kept", lambda f: f.heads(alg="none")),
     Attack("alg none, no signature", lambda f: f"{b64(dumps({**f.header, 'alg': 'none'}))}.{f.body}.~"),
     *[
-        Attack(f"alg {alg!r}", lambda f, alg=alg: f.heads(alg=alg))
+        Attack(f"alg {alg!r}", _do("heads", alg=alg))
         for alg in (
             "nOnE",
             "NONE",
@@ -214,7 +222,7 @@ ALGORITHMS = [
     Attack("x5c", lambda f: f.heads(x5c=["MIIB"])),
     Attack("x5t", lambda f: f.heads(x5t="AAAA")),
     *[
-        Attack(f"kid {kid!r}", lambda f, kid=kid: f.heads(kid=kid))
+        Attack(f"kid {kid!r}", _do("heads", kid=kid))
         for kid in (
             "../../../../dev/null",
             "' OR 1=1 --",
@@ -281,7 +289,7 @@ def _ecdsa() -> ec.ECDSA:
 
 HEADERS = [
     *[
-        Attack(f"crit {crit!r}", lambda f, crit=crit: f.heads(crit=crit))
+        Attack(f"crit {crit!r}", _do("heads", crit=crit))
         for crit in (
             ["unknown"],
             ["alg"],
@@ -298,7 +306,7 @@ HEADERS = [
     Attack("b64 true", lambda f: f.heads(b64=True)),
     Attack("typ missing", lambda f: f.heads(typ=DROP)),
     *[
-        Attack(f"typ {typ!r}", lambda f, typ=typ: f.heads(typ=typ))
+        Attack(f"typ {typ!r}", _do("heads", typ=typ))
         for typ in (
             "at+jwt",
             "JWT",
@@ -418,7 +426,7 @@ def _raw_exp(text: bytes) -> Callable[[Forge], str]:
 
 CLAIMS = [
     *[
-        Attack(f"{name} missing", lambda f, name=name: f.claims(**{name: DROP}))
+        Attack(f"{name} missing", _do("claims", **{name: DROP}))
         for name in (
             *_STRINGS,
             *_NUMBERS,
@@ -428,13 +436,13 @@ CLAIMS = [
         )
     ],
     *[
-        Attack(f"{name} is {kind}", lambda f, name=name, wrong=wrong: f.claims(**{name: wrong}))
+        Attack(f"{name} is {kind}", _do("claims", **{name: wrong}))
         for name in _STRINGS
         for kind, wrong in {**_WRONG_TYPES, "a number": 7, "empty": ""}.items()
         if (name, kind) != ("topic", "empty")
     ],
     *[
-        Attack(f"{name} is {kind}", lambda f, name=name, wrong=wrong: f.claims(**{name: wrong}))
+        Attack(f"{name} is {kind}", _do("claims", **{name: wrong}))
         for name in _NUMBERS
         for kind, wrong in {**_WRONG_TYPES, "a string": "1795358400", "negative": -1}.items()
     ],
@@ -460,7 +468,7 @@ CLAIMS = [
     Attack("nbf before iat", lambda f: f.claims(nbf=f.payload["iat"] - 1)),
     Attack("nbf after iat", lambda f: f.claims(nbf=f.payload["iat"] + 1)),
     *[
-        Attack(f"aud {aud!r}", lambda f, aud=aud: f.claims(aud=aud))
+        Attack(f"aud {aud!r}", _do("claims", aud=aud))
         for aud in (
             ["crm-7"],
             ["crm-8", "crm-7"],
@@ -475,7 +483,7 @@ CLAIMS = [
         )
     ],
     *[
-        Attack(f"iss {iss!r}", lambda f, iss=iss: f.claims(iss=iss))
+        Attack(f"iss {iss!r}", _do("claims", iss=iss))
         for iss in (
             "https://cdp.example.evil",
             "https://cdp.example/",
@@ -485,7 +493,7 @@ CLAIMS = [
         )
     ],
     *[
-        Attack(f"jti {jti!r}", lambda f, jti=jti: f.claims(jti=jti))
+        Attack(f"jti {jti!r}", _do("claims", jti=jti))
         for jti in (
             "A" * 21,
             "A" * 23,
@@ -516,12 +524,9 @@ CLAIMS = [
     Attack("cnf with a whole key", lambda f: f.claims(cnf={"jwk": {"kty": "EC"}})),
     Attack("cnf with both", lambda f: f.claims(cnf={"jkt": f.payload["cnf"]["jkt"], "jwk": {}})),
     Attack("cnf with a short thumbprint", lambda f: f.claims(cnf={"jkt": "abc"})),
+    *[Attack(f"use {use!r}", _do("claims", use=use)) for use in (0, 1, -1, "twice", "ONCE", None, 1.5, True)],
     *[
-        Attack(f"use {use!r}", lambda f, use=use: f.claims(use=use))
-        for use in (0, 1, -1, "twice", "ONCE", None, 1.5, True)
-    ],
-    *[
-        Attack(f"lease {lease!r}", lambda f, lease=lease: f.claims(lease=lease))
+        Attack(f"lease {lease!r}", _do("claims", lease=lease))
         for lease in (
             "https://evil.example/lease",
             "//evil.example/lease",
@@ -559,7 +564,7 @@ SD_JWT = [
     Attack("_sd with padding", lambda f: f.claims(sd=[f.payload["_sd"][0] + "="])),
     Attack("_sd nested", lambda f: f.claims(cst=[{"id": "c", "ver": 1, "_sd": f.payload["_sd"]}])),
     *[
-        Attack(f"_sd_alg {alg!r}", lambda f, alg=alg: f.claims(sd_alg=alg))
+        Attack(f"_sd_alg {alg!r}", _do("claims", sd_alg=alg))
         for alg in (
             "sha-512",
             "md5",
@@ -610,7 +615,7 @@ OPENING = [
         opens=True,
     ),
     *[
-        Attack(f"disclosure {label}", lambda f, content=content: f.with_disclosure(content), opens=True)
+        Attack(f"disclosure {label}", _do("with_disclosure", content), opens=True)
         for label, content in {
             "named _sd": [SALT, "_sd", 1],
             "named ...": [SALT, "...", 1],
@@ -680,7 +685,7 @@ def _jwe_header(f: Forge, **changes: Any) -> str:
 
 SEALED = [
     *[
-        Attack(f"alg {alg}", lambda f, alg=alg: _jwe_header(f, alg=alg))
+        Attack(f"alg {alg}", _call(_jwe_header, alg=alg))
         for alg in (
             "RSA1_5",
             "RSA-OAEP",
@@ -697,7 +702,7 @@ SEALED = [
         lambda f: _jwe_header(f, alg="PBES2-HS256+A128KW", p2c=30_000_000, p2s="AAAA"),
     ),
     *[
-        Attack(f"enc {enc}", lambda f, enc=enc: _jwe_header(f, enc=enc))
+        Attack(f"enc {enc}", _call(_jwe_header, enc=enc))
         for enc in (
             "A128GCM",
             "A192GCM",

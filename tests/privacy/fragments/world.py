@@ -39,7 +39,7 @@ FIELDS = (
     OrderField("materials", ("leather", "fabric", "velvet")),
     OrderField("visits_7d", 6),
     OrderField("score", 0.82),
-    OrderField("member", True),
+    OrderField("member", value=True),
     OrderField("store", "Shanghai-3"),
 )
 

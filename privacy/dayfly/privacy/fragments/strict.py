@@ -21,6 +21,7 @@ from dayfly.privacy.errors import ExpiredFragment, InvalidArgument, InvalidFragm
 from .wire import (
     ANSWER_TYP,
     CLEAR_TYP,
+    MAX_EXACT_INT,
     MAX_TOKEN_CHARS,
     MAX_TTL_SECONDS,
     RESERVED_NAMES,
@@ -189,9 +190,9 @@ def _check_common(claims: Claims, max_ttl_seconds: int) -> None:
     _require(_B64_16.fullmatch(claims.sub) is not None, "sub")
     _require(_B64_16.fullmatch(claims.trg) is not None, "trg")
     _require(_B64_32.fullmatch(claims.lin) is not None, "lin")
-    _require(
-        0 < len(claims.cst) <= _MAX_MEMBERS and bool(claims.pur) and claims.ver >= 0, "consent or purpose"
-    )
+    _require(0 < len(claims.cst) <= _MAX_MEMBERS and bool(claims.pur), "consent or purpose")
+    _require(all(0 <= ref.ver <= MAX_EXACT_INT for ref in claims.cst), "consent version")
+    _require(0 <= claims.ver <= MAX_EXACT_INT, "version")
 
 
 def _check_leased(claims: SealedClaims | AnswerClaims) -> None:
@@ -199,7 +200,7 @@ def _check_leased(claims: SealedClaims | AnswerClaims) -> None:
     _require(_B64_32.fullmatch(claims.kc) is not None, "kc")
     _require(_LEASE_PATH.fullmatch(claims.lease) is not None, "lease path")
     if not isinstance(claims.use, str | msgspec.UnsetType):
-        _require(claims.use >= 2, "use")
+        _require(2 <= claims.use <= MAX_EXACT_INT, "use")
 
 
 def _check_sealed(claims: SealedClaims) -> None:

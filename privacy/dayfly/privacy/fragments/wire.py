@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 __all__ = [
     "ANSWER_TYP",
     "CLEAR_TYP",
+    "MAX_EXACT_INT",
     "MAX_TOKEN_CHARS",
     "MAX_TTL_SECONDS",
     "RESERVED_NAMES",
@@ -60,7 +61,7 @@ __all__ = [
 
 MAX_TOKEN_CHARS = 8192
 MAX_TTL_SECONDS = 1800
-PAD_BLOCK_BYTES = 256
+MAX_EXACT_INT = 2**53 - 1  # RFC 7493: larger integers change in a JavaScript CRM
 
 SEALED_TYP = "cdp-fragment+sd-jwt"
 CLEAR_TYP = "cdp-fragment+jwt"

@@ -16,6 +16,7 @@ from dayfly.privacy.errors import InvalidOrder
 from dayfly.privacy.fragments.orders import FragmentOrder, OrderField
 from dayfly.privacy.fragments.strict import MAX_CLEAR_TTL_SECONDS, Profile
 from dayfly.privacy.fragments.wire import (
+    MAX_EXACT_INT,
     MAX_TOKEN_CHARS,
     MAX_TTL_SECONDS,
     RESERVED_NAMES,
@@ -48,7 +49,6 @@ __all__ = [
 MAX_FIELDS = 64
 _MAX_TEXT_CHARS = 256
 _MAX_LIST_ITEMS = 64
-_MAX_EXACT_INT = 2**53 - 1  # RFC 7493: larger integers change in a JavaScript CRM
 _SALT_BYTES = 18  # 144 bits; a multiple of three, so that all salts are encoded in one call
 _SALT_CHARS = 24
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
@@ -73,7 +73,7 @@ def _allowed(value: JsonValue) -> bool:
     if kind is str:
         return len(value) <= _MAX_TEXT_CHARS  # type: ignore[arg-type]  # the line above is the check
     if kind is int:
-        return -_MAX_EXACT_INT <= value <= _MAX_EXACT_INT  # type: ignore[operator]
+        return -MAX_EXACT_INT <= value <= MAX_EXACT_INT  # type: ignore[operator]
     if kind is float:
         return math.isfinite(value)  # type: ignore[arg-type]
     if isinstance(value, tuple):
@@ -120,8 +120,8 @@ def check_order(order: FragmentOrder) -> None:
 
 
 def _check_limits(order: FragmentOrder) -> None:
-    if order.use is not None and order.use < 1:
-        raise InvalidOrder(f"use={order.use!r} must be >= 1 or None; pass 1 for one-time use")
+    if order.use is not None and not 1 <= order.use <= MAX_EXACT_INT:
+        raise InvalidOrder(f"use={order.use!r} must lie in [1, 2^53-1] or be None; pass 1 for one-time use")
     if order.use is not None and order.profile is Profile.F0:
         raise InvalidOrder(
             f"use={order.use!r} must be None in profile F0, which nobody counts; order profile F1"
@@ -130,8 +130,12 @@ def _check_limits(order: FragmentOrder) -> None:
         raise InvalidOrder(
             f"ttl_seconds={order.ttl_seconds!r} must lie in [1, {MAX_TTL_SECONDS}]; shorten the life"
         )
-    if order.version < 0:
-        raise InvalidOrder(f"version={order.version!r} must be >= 0; count upwards from 0")
+    if not all(
+        0 <= version <= MAX_EXACT_INT for version in (order.version, *[ref.version for ref in order.consent])
+    ):
+        raise InvalidOrder(
+            f"version={order.version!r} and consent versions must lie in [0, 2^53-1]; count from 0"
+        )
 
 
 def expiry_seconds(order: FragmentOrder, now_ms: int, clear_ttl_seconds: int) -> int:
