@@ -1,23 +1,26 @@
 """The consent portion behind the membership oracle's questions: its own oracle is `tests.oracles.consent`, not this one."""
 
-import msgspec
-
 from dayfly.engine.events import ObservedConsent
-from dayfly.engine.policy.model import Channel
-from dayfly.privacy.consent import (
-    ConsentRecord,
-    ConsentRequest,
-    PersonConsents,
-    Scope,
-    decide,
-)
+from dayfly.engine.policy.model import Channel, Settings
+from dayfly.privacy.consent import ConsentRecord, ConsentRequest, PersonConsents, Scope, decide
 from dayfly.privacy.consent.platforms import parse_mapping, records_from_rudderstack, records_from_segment
 
 __all__ = ["RealConsent"]
 
 
 class RealConsent:
-    """`PersonConsents` and `decide`, asked for tags (purpose and topic) and at the door (purpose and channel)."""
+    """`PersonConsents` and `decide`: the controller asks for the data that tags are computed from.
+
+    Args:
+        settings: Name the controller, its country and the data category; the policy's own, where it has any.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    def _asked(self, purpose: str, topic: str, channel: str) -> ConsentRequest:
+        to, country = self.settings.controller, self.settings.controller_country
+        return ConsentRequest(purpose, topic, (self.settings.tag_data_category,), to, channel, country)
 
     def empty(self, subject: bytes) -> PersonConsents:
         """Somebody who never said anything."""
@@ -35,9 +38,9 @@ class RealConsent:
         self, state: PersonConsents, seen: ObservedConsent, subject: bytes, channel: Channel, time_ms: int
     ) -> PersonConsents:
         """What a banner's state in an event says; an IAB string says nothing."""
-        if seen.form == "tcf":
+        if seen.form == "tcf" or not (channel.consent or channel.consent_categories):
             return state
-        mapping = parse_mapping({"categories": msgspec.to_builtins(dict(channel.consent_categories))})
+        mapping = channel.consent or parse_mapping({"categories": dict(channel.consent_categories)})
         read = records_from_segment if seen.form == "segment" else records_from_rudderstack
         found = read(seen.content, mapping, subject=subject.hex(), time_ms=time_ms, source=channel.name)
         return state.with_observation(found)
@@ -50,13 +53,14 @@ class RealConsent:
 
     def allows(self, state: PersonConsents, purpose: str, topic: str, now_ms: int) -> bool:
         """Whether the decision for a tag is yes."""
-        return decide(ConsentRequest(purpose, topic), state, now_ms).allowed
+        return decide(self._asked(purpose, topic, "*"), state, now_ms).allowed
 
     def may_collect(self, state: PersonConsents, purpose: str, channel: str, now_ms: int) -> bool:
         """Whether the decision for a channel is yes."""
-        return decide(ConsentRequest(purpose, channel=channel), state, now_ms).allowed
+        return decide(self._asked(purpose, "*", channel), state, now_ms).allowed
 
     def boundaries(self, state: PersonConsents) -> list[int]:
-        """Every start and end of validity."""
+        """Every start and end of validity, and every consent time that has yet to come."""
         records = [entry for entry in state.entries if isinstance(entry, ConsentRecord)]
-        return [edge for record in records for edge in (record.valid_from_ms, record.valid_until_ms)]
+        validity = [edge for record in records for edge in (record.valid_from_ms, record.valid_until_ms)]
+        return validity + [entry.time_ms for entry in state.entries]

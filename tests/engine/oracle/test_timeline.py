@@ -1,15 +1,18 @@
 """What the oracle takes in, when it counts, and which changes it tells: by hand, times in milliseconds after the start."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from dayfly.engine.catalog import Catalog, EventType, FieldSpec, FieldType
+from dayfly.engine.events import ObservedConsent
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Merge, Publish, Tick
-from dayfly.engine.policy.model import Policy, Settings
+from dayfly.engine.policy.model import Channel, Policy, Settings
 from dayfly.engine.tags.tree import Absent, And, Capture, Comparison, FirstTime, InTag, Measure, Sequence, Tag
 from dayfly.privacy.consent import ConsentRecord, ConsentState, Scope, Terms, TransferBasis, UseBudget
+from dayfly.privacy.consent.platforms import parse_mapping
 from tests.engine.oracle.cases import ANN, BEN, CAT, CATALOG, START, batch, event, match, oracle, policy, tag
 from tests.oracles.consent_real import RealConsent
 from tests.oracles.consent_rules import ConsentRules, ScriptedConsent
@@ -360,3 +363,28 @@ def test_history_keeps_only_the_fields_that_were_declared_when_the_event_came() 
     assert engine.member(ANN, "views")
     engine.apply([batch(event("order", 1, note="x"), catalog=grown)], START + 1)
     assert engine.member(ANN, "t")
+
+
+@pytest.mark.parametrize(
+    ("content", "carries"), [({"shop": True}, True), ({"shop": False}, False), ({}, False)]
+)
+def test_a_consent_object_inside_an_event_is_read_before_the_door_decides(
+    content: dict[str, bool], *, carries: bool
+) -> None:
+    scope = {name: ["*"] for name in ("topics", "data_categories", "recipients", "channels")}
+    grant = {
+        "scope": {**scope, "purposes": ["service"], "recipient_countries": ["CN"]},
+        "validity_seconds": 60,
+    }
+    terms = {"jurisdiction": "CN"}
+    mapping = parse_mapping({"categories": {"shop": {**grant, "max_uses": None}}, "terms": terms})
+    rules = policy(QUIET, collect_under="service")
+    engine = OracleEngine(
+        replace(rules, channels=(Channel("shop", collect_under="service", consent=mapping),)), RealConsent()
+    )
+    seen = ObservedConsent("segment", {"categoryPreferences": content}, 7)
+    arrived = replace(event("cart", 0, channel="shop"), consent=seen)
+    engine.apply([batch(arrived)], START)
+    assert engine.counts == {"accepted" if carries else "refused": 1}
+    assert engine.member(ANN, "quiet") is carries
+    assert not engine.member(ANN, "quiet", START + 60_000)
