@@ -131,7 +131,7 @@ class LeaseRefused(FragmentError):  # noqa: N818 - reads as the fact it states
     """
 
     def __init__(self, reason: str, way_out: str) -> None:
-        super().__init__(f"lease reason={reason!r} must not stand in the way; {way_out}")
+        super().__init__(f"lease reason={str(reason)!r} must not stand in the way; {way_out}")
         self.reason = reason
 
 
