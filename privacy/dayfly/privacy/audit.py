@@ -146,6 +146,20 @@ class AuditLog:
         )
 
 
+def _entry(line: bytes) -> dict[str, Any]:
+    """The entry of a canonical line; empty for any other line."""
+    try:
+        entry = msgspec.json.decode(line)
+        canonical = isinstance(entry, dict) and msgspec.json.encode(entry, order="sorted") == line
+    except (
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ):  # msgspec's errors, bad UTF-8 and numbers out of range
+        return {}
+    return entry if canonical else {}
+
+
 def verify_audit(
     lines: Iterable[bytes], *, start: AuditHead = GENESIS, end: AuditHead | None = None
 ) -> AuditHead:
@@ -165,12 +179,8 @@ def verify_audit(
     head = start
     for raw in lines:
         line = raw.removesuffix(b"\n")
-        try:
-            entry = msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            entry = None
-        canonical = msgspec.json.encode(entry, order="sorted") if isinstance(entry, dict) else b""
-        if canonical != line or entry.get("prev") != head.sha256 or entry.get("seq") != head.lines:
+        entry = _entry(line)
+        if entry.get("prev") != head.sha256 or entry.get("seq") != head.lines:
             raise BrokenChain(
                 f"line={head.lines} must follow from prev={head.sha256!r}; the log was cut or altered here"
             )

@@ -57,8 +57,12 @@ def test_a_record_of_somebody_else_is_refused():
     [
         (b"", "must be a stored person"),
         (b"[]", "must be a stored person"),
+        (b'{"format":"\xff"}', "must be a stored person"),
         (b'{"format":1}', "must be a stored person"),
-        (PersonConsents("p1").to_bytes().replace(b"consents-1", b"consents-9"), "format='dayfly-person-consents-9' must be"),
+        (
+            PersonConsents("p1").to_bytes().replace(b"consents-1", b"consents-9"),
+            "format='dayfly-person-consents-9' must be",
+        ),
         (PersonConsents("p1").to_bytes() + b" ", "must be canonical"),
     ],
 )
@@ -163,7 +167,7 @@ def test_merged_decision_equals_the_oracle_at_every_instant(one, two, three, fir
     for act in data.draw(st.lists(records(("p1", "p2", "p3")), max_size=2)):
         person = person.with_record(act)
     request = data.draw(requests())
-    for now in range(0, END + 1, 3):
+    for now in range(0, END + 1, 5):
         want = oracle.allowed(request, person.entries, person.links, person.spent, now)
         assert decide(request, person, now).allowed == want, now
 
@@ -171,7 +175,7 @@ def test_merged_decision_equals_the_oracle_at_every_instant(one, two, three, fir
 @given(persons("p1"), persons("p2"), MERGES, requests())
 def test_merging_never_allows_what_a_side_that_answered_refuses(one, two, at, request):
     merged = one.merged_with(two, at)
-    for now in range(END + 1):
+    for now in range(0, END + 1, 4):
         # acts after the merge speak for both sides and may settle; before it each side keeps its own answer
         if decide(request, merged, now).allowed and not any(entry.time_ms > at for entry in merged.entries):
             sides = [side for side in (one, two) if side.entries]
@@ -179,7 +183,11 @@ def test_merging_never_allows_what_a_side_that_answered_refuses(one, two, at, re
             for side in sides:
                 alone = decide(request, side, now)
                 silent = not alone.record_id or alone.reason.value.startswith("out_of_scope")
-                assert alone.allowed or silent or alone.reason in {ReasonCode.REQUESTED, ReasonCode.NOT_YET_VALID}
+                assert (
+                    alone.allowed
+                    or silent
+                    or alone.reason in {ReasonCode.REQUESTED, ReasonCode.NOT_YET_VALID}
+                )
 
 
 @given(st.lists(records(), max_size=5), requests(), st.integers(0, END))
@@ -188,7 +196,7 @@ def test_merging_with_a_silent_identity_equals_one_identity(acts, request, at):
     for act in acts:
         alone = alone.with_record(act)
     merged = alone.merged_with(PersonConsents("p0"), at)
-    for now in range(END + 1):
+    for now in range(0, END + 1, 4):
         assert decide(request, merged, now).allowed == decide(request, alone, now).allowed
 
 
@@ -198,9 +206,13 @@ def test_identities_merged_before_any_act_equal_one_from_the_start(acts, request
     for act in acts:
         merged = merged.with_record(act)
         alone = alone.with_record(msgspec.structs.replace(act, principal="p1"))
-    for now in range(END + 1):
+    for now in range(0, END + 1, 4):
         mine, theirs = decide(request, merged, now), decide(request, alone, now)
-        assert (mine.allowed, mine.until_ms, mine.next_change_ms) == (theirs.allowed, theirs.until_ms, theirs.next_change_ms)
+        assert (mine.allowed, mine.until_ms, mine.next_change_ms) == (
+            theirs.allowed,
+            theirs.until_ms,
+            theirs.next_change_ms,
+        )
 
 
 def test_earliest_expiry_of_two_agreeing_sides_wins():
@@ -233,6 +245,8 @@ def test_uses_of_both_sides_stay_spent():
 
 def test_successor_withdraws_a_record_for_good():
     given_record = record()
-    ended = successor(given_record, state=ConsentState.WITHDRAWN, time_ms=12, scope=Scope(purposes=("marketing",)))
+    ended = successor(
+        given_record, state=ConsentState.WITHDRAWN, time_ms=12, scope=Scope(purposes=("marketing",))
+    )
     person = PersonConsents("p1").with_record(ended).with_record(given_record)
     assert decide(asking(), person, 13).reason is ReasonCode.WITHDRAWN

@@ -39,7 +39,11 @@ ALL: dict[str, Any] = {
 POLICY: dict[str, Any] = {
     "categories": {
         "func": {"scope": {"purposes": ["service"], **ALL}, "validity_seconds": 100, "max_uses": None},
-        "pers": {"scope": {"purposes": ["service.recommendation"], **ALL}, "validity_seconds": 100, "max_uses": None},
+        "pers": {
+            "scope": {"purposes": ["service.recommendation"], **ALL},
+            "validity_seconds": 100,
+            "max_uses": None,
+        },
         "ads": {"scope": {"purposes": ["marketing"], **ALL}, "validity_seconds": 10, "max_uses": 1},
     },
     "terms": {"jurisdiction": "CN"},
@@ -52,7 +56,9 @@ def asks(purpose: str) -> ConsentRequest:
     return ConsentRequest(purpose, "sofa", ("behaviour",), "crm", "app", "CN")
 
 
-def seen(time_ms: int, *, source: str = "web", mapping: PlatformMapping = MAPPING, **answers: bool) -> Observation:
+def seen(
+    time_ms: int, *, source: str = "web", mapping: PlatformMapping = MAPPING, **answers: bool
+) -> Observation:
     """A Segment object with these answers."""
     return records_from_segment(
         {"categoryPreferences": answers}, mapping, subject="p1", time_ms=time_ms, source=source
@@ -69,7 +75,10 @@ def after(*observations: Observation) -> PersonConsents:
 
 def reasons(person: PersonConsents, now: int) -> list[str]:
     """Reasons for the three purposes of the policy."""
-    return [decide(asks(purpose), person, now).reason.value for purpose in ("service", "service.recommendation", "marketing")]
+    return [
+        decide(asks(purpose), person, now).reason.value
+        for purpose in ("service", "service.recommendation", "marketing")
+    ]
 
 
 def test_true_grants_false_and_absent_refuse_and_unmapped_grants_nothing() -> None:
@@ -105,7 +114,10 @@ def test_unreadable_segment_object_denies_all_that_the_mapping_grants(obj: objec
 
 
 def test_unreadable_object_is_lifted_by_the_next_readable_one_and_renews_nothing() -> None:
-    person = after(seen(1000, func=True, pers=True), records_from_segment(5, MAPPING, subject="p1", time_ms=3000, source="web"))
+    person = after(
+        seen(1000, func=True, pers=True),
+        records_from_segment(5, MAPPING, subject="p1", time_ms=3000, source="web"),
+    )
     back = person.with_observation(seen(4000, func=True, pers=True))
     assert reasons(back, 4000)[0] == "granted"
     assert decide(asks("service"), back, 4000).until_ms == 101_000
@@ -116,10 +128,16 @@ def test_unreadable_object_is_lifted_by_the_next_readable_one_and_renews_nothing
 @pytest.mark.parametrize(
     ("obj", "expected"),
     [
-        ({"allowedConsentIds": ["func", "pers"], "deniedConsentIds": ["ads"]}, ["granted", "granted", "refused"]),
+        (
+            {"allowedConsentIds": ["func", "pers"], "deniedConsentIds": ["ads"]},
+            ["granted", "granted", "refused"],
+        ),
         ({"allowedConsentIds": ["func", "pers"]}, ["granted", "granted", "refused"]),
         ({"deniedConsentIds": ["ads"], "provider": "custom", "resolutionStrategy": "or"}, ["refused"] * 3),
-        ({"allowedConsentIds": ["func", "pers", "ads"], "deniedConsentIds": ["ads"]}, ["granted", "granted", "refused"]),
+        (
+            {"allowedConsentIds": ["func", "pers", "ads"], "deniedConsentIds": ["ads"]},
+            ["granted", "granted", "refused"],
+        ),
         ({"allowedConsentIds": []}, ["refused"] * 3),
         ({"allowedConsentIds": "func"}, ["malformed_record"] * 3),
         ({"allowedConsentIds": ["func", 5]}, ["malformed_record"] * 3),
@@ -151,7 +169,10 @@ def test_a_repeated_yes_overrides_no_withdrawal_and_renews_nothing() -> None:
     assert decide(asks("service"), repeated, 3000).until_ms == 101_000
     other_answer_changed = repeated.with_observation(seen(4000, func=False, pers=True, ads=True))
     assert reasons(other_answer_changed, 4000) == ["refused", "refused", "withdrawn"]
-    assert reasons(other_answer_changed.with_observation(seen(5000, func=True, pers=True, ads=True)), 5000)[2] == "withdrawn"
+    assert (
+        reasons(other_answer_changed.with_observation(seen(5000, func=True, pers=True, ads=True)), 5000)[2]
+        == "withdrawn"
+    )
 
 
 def test_a_new_yes_after_a_no_of_the_same_source_is_an_act() -> None:
@@ -266,7 +287,10 @@ def test_every_short_history_in_order_equals_the_recount() -> None:
         (lambda c: c.pop("validity_seconds"), "missing required field `validity_seconds`"),
         (lambda c: c.update(validity_seconds=0), "Expected `int` >= 1"),
         (lambda c: c.update(extra=1), "unknown field `extra`"),
-        (lambda c: c["scope"].update(topics=[]), r"categories\['ads'\]\.scope=\['topics'\] must not be empty"),
+        (
+            lambda c: c["scope"].update(topics=[]),
+            r"categories\['ads'\]\.scope=\['topics'\] must not be empty",
+        ),
         (lambda c: c["scope"].update(purposes=["*"]), r"purposes='\*' must not be granted"),
         (lambda c: c["scope"].update(recipient_countries=["DE"]), "must have a transfer basis"),
     ],
@@ -282,10 +306,14 @@ def test_mapping_that_no_record_could_follow_is_refused(change: Any, message: st
 
 
 def test_no_tc_or_gpp_string_changes_a_decision(shared_data: Path) -> None:
-    vectors = json.loads(gzip.decompress((shared_data / "consent_vectors" / "gpp_iab.json.gz").read_bytes()))["vectors"]
+    vectors = json.loads(gzip.decompress((shared_data / "consent_vectors" / "gpp_iab.json.gz").read_bytes()))[
+        "vectors"
+    ]
     strings = [vector["string"] for vector in vectors if isinstance(vector.get("string"), str)]
     assert len(strings) > 150
-    sound = record(terms=Terms(jurisdiction="CN"), scope=scope(recipient_countries=("CN",)), use=UseBudget(max_uses=None))
+    sound = record(
+        terms=Terms(jurisdiction="CN"), scope=scope(recipient_countries=("CN",)), use=UseBudget(max_uses=None)
+    )
     requests = [asks("service"), asks("marketing"), asks("advertising")]
     plain = PersonConsents("p1").with_record(sound)
     for string in strings:
@@ -294,7 +322,12 @@ def test_no_tc_or_gpp_string_changes_a_decision(shared_data: Path) -> None:
         for request in requests:
             assert decide(request, person, 20).reason is decide(request, plain, 20).reason
         for reader in (records_from_segment, records_from_rudderstack):
-            for obj in (string, {"tcString": string}, {"categoryPreferences": string}, {"allowedConsentIds": string}):
+            for obj in (
+                string,
+                {"tcString": string},
+                {"categoryPreferences": string},
+                {"allowedConsentIds": string},
+            ):
                 observation = reader(obj, MAPPING, subject="p1", time_ms=30, source="tcf")
                 assert not any(one.state is ConsentState.GIVEN for one in observation.records)
                 assert not any(decide(request, after(observation), 30).allowed for request in requests)

@@ -44,7 +44,11 @@ def complete() -> ConsentRecord:
             retention_seconds=1800,
             jurisdiction="CN",
             withdrawal_method="https://example.com/w/1",
-            parties=(Party(party_id="retailer-cn", name="Retailer", address="a", contact="c", party_type="controller"),),
+            parties=(
+                Party(
+                    party_id="retailer-cn", name="Retailer", address="a", contact="c", party_type="controller"
+                ),
+            ),
         ),
     )
 
@@ -85,7 +89,9 @@ def test_receipt_of_an_incomplete_record_is_refused(name: str) -> None:
     assert missing_fields(whole) == (name,)
     with pytest.raises(InvalidConsent, match=rf"must fill \['{name}'\] for a receipt; complete it"):
         receipt(whole, issued_at_ms=1, receipt_id="r")
-    assert set(missing_fields(record(scope=scope().__class__(), consent_type=""))) >= MANDATORY - {"terms.jurisdiction"}
+    assert set(missing_fields(record(scope=scope().__class__(), consent_type=""))) >= MANDATORY - {
+        "terms.jurisdiction"
+    }
 
 
 def table(shared_data: Path, name: str) -> list[dict[str, str]]:
@@ -97,7 +103,14 @@ def table(shared_data: Path, name: str) -> list[dict[str, str]]:
 def vocabulary(shared_data: Path) -> set[str]:
     return {
         row["term"]
-        for file in ("purposes", "consent_status", "consent_types", "consent_controls", "legal_basis", "personal_data")
+        for file in (
+            "purposes",
+            "consent_status",
+            "consent_types",
+            "consent_controls",
+            "legal_basis",
+            "personal_data",
+        )
         for row in table(shared_data, file)
     }
 
@@ -115,7 +128,9 @@ def test_json_ld_uses_statuses_that_the_vocabulary_has(shared_data: Path) -> Non
 
 
 def test_json_ld_has_the_shape_of_the_guides_receipt(shared_data: Path) -> None:
-    samples = json.loads((shared_data / "dpv" / "consent_27560_guide_samples.json").read_text(encoding="utf-8"))["samples"]
+    samples = json.loads(
+        (shared_data / "dpv" / "consent_27560_guide_samples.json").read_text(encoding="utf-8")
+    )["samples"]
     theirs = next(json.loads(one["text"]) for one in samples if one["n"] == 88)
     ours = receipt_json_ld(receipt(complete(), issued_at_ms=1, receipt_id="r"))
     assert ours["@type"] == theirs["@type"]
@@ -170,7 +185,11 @@ def test_dpv_record_is_imported_and_decides(taxonomy: DpvTaxonomy) -> None:
 
 def test_what_dpv_cannot_say_defaults_to_nothing(taxonomy: DpvTaxonomy) -> None:
     imported = record_from_dpv(sample(), taxonomy)
-    assert (imported.scope.topics, imported.scope.channels, imported.scope.recipient_countries) == ((), (), ())
+    assert (imported.scope.topics, imported.scope.channels, imported.scope.recipient_countries) == (
+        (),
+        (),
+        (),
+    )
     assert imported.use.max_uses == 1
 
 
@@ -192,22 +211,40 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     [
         ("dpv:hasConsentStatus", None, "dpv:hasConsentStatus='None' must be exactly one object"),
         ("dpv:hasConsentStatus", [{}, {}], "must be exactly one object"),
-        ("dpv:hasConsentStatus/@type", "dpv:ConsentUnknown", "dpv:hasConsentStatus='dpv:ConsentUnknown' must be one known status"),
-        ("dpv:hasConsentStatus/@type", ["dpv:ConsentGiven", "dpv:ConsentRefused"], "must be one known status"),
+        (
+            "dpv:hasConsentStatus/@type",
+            "dpv:ConsentUnknown",
+            "dpv:hasConsentStatus='dpv:ConsentUnknown' must be one known status",
+        ),
+        (
+            "dpv:hasConsentStatus/@type",
+            ["dpv:ConsentGiven", "dpv:ConsentRefused"],
+            "must be one known status",
+        ),
         ("dpv:hasConsentStatus/dpv:isIndicatedAtTime", "2023-11-05T16:18:25", "must have a time zone"),
         ("dpv:hasConsentStatus/dpv:isIndicatedAtTime", "soon", "must be a date and time"),
-        ("dpv:hasConsentStatus/dpv:hasDuration", "P6M", "dpv:hasDuration='P6M' must be seconds or an UntilTimeDuration"),
+        (
+            "dpv:hasConsentStatus/dpv:hasDuration",
+            "P6M",
+            "dpv:hasDuration='P6M' must be seconds or an UntilTimeDuration",
+        ),
         ("dpv:hasConsentStatus/dpv:hasDuration", None, "dpv:hasDuration=None must"),
         ("dpv:hasProcess", [{}, {}], "split the record per process"),
         ("dpv:hasProcess/dpv:hasPurpose", None, r"process=\['dpv:hasPurpose'\] must not be empty"),
         ("dpv:hasProcess/dpv:hasRecipient", None, r"process=\['dpv:hasRecipient'\] must not be empty"),
-        ("dpv:hasProcess/dpv:hasPurpose", "dpv:Nonsense", "purpose='dpv:Nonsense' must be a purpose of the vocabulary"),
+        (
+            "dpv:hasProcess/dpv:hasPurpose",
+            "dpv:Nonsense",
+            "purpose='dpv:Nonsense' must be a purpose of the vocabulary",
+        ),
         ("dpv:hasProcess/dpv:hasPurpose", {"skos:broader": "dpv:Marketing"}, "must name one thing"),
         ("dpv:hasProcess/dpv:hasJurisdiction", "loc:EU-wide", "must follow the schema"),
         ("dpv:hasDataSubject", None, "dpv:hasDataSubject=None must name one thing"),
     ],
 )
-def test_dpv_record_without_what_is_needed_is_refused(taxonomy: DpvTaxonomy, path: str, value: Any, message: str) -> None:
+def test_dpv_record_without_what_is_needed_is_refused(
+    taxonomy: DpvTaxonomy, path: str, value: Any, message: str
+) -> None:
     with pytest.raises(InvalidConsent, match=message):
         record_from_dpv(changed(path, value), taxonomy)
 
@@ -219,8 +256,12 @@ def test_seconds_and_a_known_zone_are_accepted(taxonomy: DpvTaxonomy) -> None:
     assert imported.valid_until_ms - imported.valid_from_ms == 60_000
 
 
-def test_every_sample_of_the_guide_is_imported_or_refused_with_a_reason(shared_data: Path, taxonomy: DpvTaxonomy) -> None:
-    samples = json.loads((shared_data / "dpv" / "consent_27560_guide_samples.json").read_text(encoding="utf-8"))["samples"]
+def test_every_sample_of_the_guide_is_imported_or_refused_with_a_reason(
+    shared_data: Path, taxonomy: DpvTaxonomy
+) -> None:
+    samples = json.loads(
+        (shared_data / "dpv" / "consent_27560_guide_samples.json").read_text(encoding="utf-8")
+    )["samples"]
     assert len(samples) > 50
     for one in samples:
         with pytest.raises(InvalidConsent, match="must") as refused:
@@ -229,10 +270,14 @@ def test_every_sample_of_the_guide_is_imported_or_refused_with_a_reason(shared_d
 
 
 def test_parts_of_the_guides_samples_make_a_record(shared_data: Path, taxonomy: DpvTaxonomy) -> None:
-    samples = json.loads((shared_data / "dpv" / "consent_27560_guide_samples.json").read_text(encoding="utf-8"))["samples"]
+    samples = json.loads(
+        (shared_data / "dpv" / "consent_27560_guide_samples.json").read_text(encoding="utf-8")
+    )["samples"]
     text = {one["n"]: one["text"] for one in samples}
     obj = load_json_ld(text[72]) | load_json_ld(text[6])
-    obj["dpv:hasProcess"] = load_json_ld(text[40])["dpv:hasProcess"] | load_json_ld(text[51])["dpv:hasProcess"]
+    obj["dpv:hasProcess"] = (
+        load_json_ld(text[40])["dpv:hasProcess"] | load_json_ld(text[51])["dpv:hasProcess"]
+    )
     imported = record_from_dpv(obj, taxonomy, naive_zone=UTC)
     assert imported.scope.purposes == ("dpv.service-management.service-provision",)
     assert imported.scope.data_categories == ("pd.email", "pd.name")

@@ -33,7 +33,10 @@ def plain(**changes: Any) -> dict[str, Any]:
 @given(records())
 def test_canonical_bytes_are_sorted_json_that_parses_to_the_same_record(one: ConsentRecord) -> None:
     data = canonical_bytes(one)
-    assert data == json.dumps(json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert (
+        data
+        == json.dumps(json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    )
     assert parse_record(json.loads(data)) == one
     assert record_digest(one) == hashlib.sha256(data).hexdigest()
 
@@ -89,7 +92,10 @@ def test_parser_refuses_what_is_no_mapping(value: Any) -> None:
 
 def test_foreign_country_needs_a_transfer_basis() -> None:
     scope = {"purposes": ["service"], "recipient_countries": ["CN", "DE"]}
-    with pytest.raises(InvalidConsent, match=r"recipient_countries=\['DE'\] must have a transfer basis because jurisdiction='CN'"):
+    with pytest.raises(
+        InvalidConsent,
+        match=r"recipient_countries=\['DE'\] must have a transfer basis because jurisdiction='CN'",
+    ):
         parse_record(plain(scope=scope, terms={"jurisdiction": "CN"}))
     assert parse_record(plain(scope=scope, terms={"jurisdiction": "CN", "transfer_basis": "contract"}))
     assert parse_record(plain(scope={**scope, "recipient_countries": ["CN"]}, terms={"jurisdiction": "CN"}))
@@ -124,7 +130,10 @@ def test_broken_chains_are_found_at_the_first_wrong_version() -> None:
         ([one, msgspec.structs.replace(two, prev="0" * 64)], "version=2 must follow version 1"),
         ([one, msgspec.structs.replace(two, record_id="c2")], "version=2 must follow"),
         ([one, msgspec.structs.replace(two, version=3)], "version=3 must follow"),
-        ([*chain(), msgspec.structs.replace(two, version=4, prev=record_digest(three))], "version=4 must follow"),
+        (
+            [*chain(), msgspec.structs.replace(two, version=4, prev=record_digest(three))],
+            "version=4 must follow",
+        ),
     ):
         with pytest.raises(BrokenChain, match=place):
             verify_chain(versions)
@@ -162,7 +171,9 @@ def test_a_path_covers_itself_and_below_at_dots_only(one: str, two: str) -> None
     assert overlaps(one, two) == (covers(one, two) or covers(two, one)) == overlaps(two, one)
 
 
-@pytest.mark.parametrize("value", ["", ".", "a.", ".a", "a..b", "A", "a b", "a\n", "*.a", "a.*", "é", "-a", "a" * 201, None, 5])
+@pytest.mark.parametrize(
+    "value", ["", ".", "a.", ".a", "a..b", "A", "a b", "a\n", "*.a", "a.*", "é", "-a", "a" * 201, None, 5]
+)
 def test_bad_paths_are_no_paths(value: object) -> None:
     assert not is_path(value)
 

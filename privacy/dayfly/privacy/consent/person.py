@@ -264,7 +264,7 @@ class PersonConsents:
         """
         try:
             stored = msgspec.json.decode(data, type=_Stored)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidConsent(
                 f"data of {len(data)} bytes must be a stored person ({error}); restore a snapshot"
             ) from None

@@ -69,7 +69,7 @@ def parse_mapping(obj: Mapping[str, Any]) -> PlatformMapping:
     """
     try:
         mapping = msgspec.convert(obj, PlatformMapping)
-    except (msgspec.ValidationError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidConsent(
             f"mapping={str(obj)[:80]!r} must follow the schema ({error}); correct the policy"
         ) from None

@@ -253,7 +253,7 @@ def parse_record(obj: Mapping[str, Any]) -> ConsentRecord:
     try:
         record = msgspec.convert(obj, ConsentRecord)
         canonical_bytes(record)  # text that UTF-8 cannot hold is found here, not in a snapshot
-    except (msgspec.ValidationError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _unreadable(obj, error) from None
     return _check_rules(record)
 
@@ -284,7 +284,7 @@ def _readable_scope(scope: object) -> Scope:
         values = scope.get(dimension) if isinstance(scope, Mapping) else getattr(scope, dimension, None)
         try:
             part = msgspec.convert({dimension: values}, Scope)
-        except (msgspec.ValidationError, TypeError, ValueError, OverflowError, RecursionError):
+        except (TypeError, ValueError, OverflowError, RecursionError):
             known[dimension] = (ANY,)
         else:
             known[dimension] = getattr(part, dimension) or (ANY,)

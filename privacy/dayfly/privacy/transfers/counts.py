@@ -99,7 +99,7 @@ class TransferCounts:
         """
         try:
             stored = msgspec.msgpack.decode(data, type=_Stored)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidArgument(
                 f"data of {len(data)} bytes must be stored counts ({error}); restore a snapshot"
             ) from None

@@ -129,7 +129,7 @@ def parse_transfer_table(obj: Mapping[str, Any]) -> TransferTable:
     """
     try:
         table = msgspec.convert(obj, TransferTable)
-    except (msgspec.ValidationError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidArgument(
             f"transfers={str(obj)[:80]!r} must follow the schema ({error}); correct the policy"
         ) from None
