@@ -13,7 +13,7 @@ from dayfly.engine.intake.context import Context
 from dayfly.engine.intake.documents import read_json
 from dayfly.engine.intake.identity import consent_digest
 from dayfly.engine.intake.kernels_segment import USED, Columns, Job, read_batch
-from dayfly.engine.intake.tables import build_tables
+from dayfly.engine.intake.tables import build_tables, serves
 from dayfly.engine.policy.model import Channel
 
 __all__ = ["FastRows", "SegmentFast"]
@@ -53,7 +53,7 @@ class SegmentFast:
         self._widest = max(widths, default=0)
 
     def _serves(self, channel: Channel) -> bool:
-        return not channel.probe and self._context.identities.older_versions <= 1
+        return not channel.probe and self._context.identities.older_versions <= 1 and serves(self._context)
 
     def read(
         self,

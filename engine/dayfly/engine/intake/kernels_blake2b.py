@@ -32,7 +32,7 @@ _IV = (
     0x5BE0CD19137E2179,
 )
 I0, I1, I2, I3, I4, I5, I6, I7 = (u64(word) for word in _IV)
-R16, R24, R32, R63, C64, ZERO = (u64(number) for number in (16, 24, 32, 63, 64, 0))
+R16, R24, R32, R63, C64, ZERO, ONE = (u64(number) for number in (16, 24, 32, 63, 64, 0, 1))
 
 _SIGMA = (
     (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
@@ -46,8 +46,8 @@ _SIGMA = (
     (6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5),
     (10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0),
 )
-# Byte offsets of the message words, round by round; rounds 10 and 11 repeat the first two (section 3.1).
-AT = np.array([*_SIGMA, *_SIGMA[:2]], np.int64) * 8
+# Places of the message words, which follow the eight words of the state; rounds 10 and 11 repeat the first two.
+AT = np.array([*_SIGMA, *_SIGMA[:2]], np.int64) + 8
 
 
 @kernel
@@ -69,22 +69,22 @@ def _mix(a: Word, b: Word, c: Word, d: Word, x: Word, y: Word) -> tuple[Word, Wo
 
 
 @kernel
-def _compress(h: Words, data: Bytes, at: int, total: int, last: int) -> None:
-    """Function F of section 3.2 on the block at `data[at:at + 128]`; `total` counts bytes, `last` marks the final block."""
+def _compress(h: Words, total: int, last: int) -> None:
+    """Function F of section 3.2 on the message words `h[8:24]`; `total` counts bytes, `last` marks the final block."""
     v0, v1, v2, v3 = u64(h[0]), u64(h[1]), u64(h[2]), u64(h[3])
     v4, v5, v6, v7 = u64(h[4]), u64(h[5]), u64(h[6]), u64(h[7])
     v8, v9, v10, v11, v12, v13, v14, v15 = I0, I1, I2, I3, I4 ^ u64(total), I5, I6, I7
     if last != 0:
         v14 ^= MASK64
     for r in range(12):
-        v0, v4, v8, v12 = _mix(v0, v4, v8, v12, load64(data, at + AT[r, 0]), load64(data, at + AT[r, 1]))
-        v1, v5, v9, v13 = _mix(v1, v5, v9, v13, load64(data, at + AT[r, 2]), load64(data, at + AT[r, 3]))
-        v2, v6, v10, v14 = _mix(v2, v6, v10, v14, load64(data, at + AT[r, 4]), load64(data, at + AT[r, 5]))
-        v3, v7, v11, v15 = _mix(v3, v7, v11, v15, load64(data, at + AT[r, 6]), load64(data, at + AT[r, 7]))
-        v0, v5, v10, v15 = _mix(v0, v5, v10, v15, load64(data, at + AT[r, 8]), load64(data, at + AT[r, 9]))
-        v1, v6, v11, v12 = _mix(v1, v6, v11, v12, load64(data, at + AT[r, 10]), load64(data, at + AT[r, 11]))
-        v2, v7, v8, v13 = _mix(v2, v7, v8, v13, load64(data, at + AT[r, 12]), load64(data, at + AT[r, 13]))
-        v3, v4, v9, v14 = _mix(v3, v4, v9, v14, load64(data, at + AT[r, 14]), load64(data, at + AT[r, 15]))
+        v0, v4, v8, v12 = _mix(v0, v4, v8, v12, u64(h[AT[r, 0]]), u64(h[AT[r, 1]]))
+        v1, v5, v9, v13 = _mix(v1, v5, v9, v13, u64(h[AT[r, 2]]), u64(h[AT[r, 3]]))
+        v2, v6, v10, v14 = _mix(v2, v6, v10, v14, u64(h[AT[r, 4]]), u64(h[AT[r, 5]]))
+        v3, v7, v11, v15 = _mix(v3, v7, v11, v15, u64(h[AT[r, 6]]), u64(h[AT[r, 7]]))
+        v0, v5, v10, v15 = _mix(v0, v5, v10, v15, u64(h[AT[r, 8]]), u64(h[AT[r, 9]]))
+        v1, v6, v11, v12 = _mix(v1, v6, v11, v12, u64(h[AT[r, 10]]), u64(h[AT[r, 11]]))
+        v2, v7, v8, v13 = _mix(v2, v7, v8, v13, u64(h[AT[r, 12]]), u64(h[AT[r, 13]]))
+        v3, v4, v9, v14 = _mix(v3, v4, v9, v14, u64(h[AT[r, 14]]), u64(h[AT[r, 15]]))
     h[0] = u64(h[0]) ^ v0 ^ v8
     h[1] = u64(h[1]) ^ v1 ^ v9
     h[2] = u64(h[2]) ^ v2 ^ v10
@@ -96,29 +96,34 @@ def _compress(h: Words, data: Bytes, at: int, total: int, last: int) -> None:
 
 
 @kernel
-def blake2b(h: Words, state: Words, data: Bytes, start: int, length: int, block: Bytes) -> None:
+def blake2b(h: Words, states: Words, which: int, data: Bytes, start: int, length: int) -> None:
     """Keyed BLAKE2b of `data[start:start + length]`.
 
     Args:
-        h: uint64[8], receives the hash as little-endian words.
-        state: uint64[8], from `keyed_state`; it stands for 128 bytes taken already.
-        data: uint8[n], at least `start + length` long.
+        h: uint64[24]; the first eight receive the hash as little-endian words, the rest is scratch.
+        states: uint64[K, 8], states from `keyed_state`; each stands for 128 bytes taken already.
+        which: Row of `states`.
+        data: uint8[n], with at least seven bytes after the message.
         start: First byte of the message.
         length: Bytes of the message, at least one.
-        block: uint8[128], scratch for the last block.
     """
     for i in range(8):
-        h[i] = state[i]
-    full = (length - 1) // 128
-    for i in range(full):
-        _compress(h, data, start + i * 128, 128 + (i + 1) * 128, 0)
-    rest = length - full * 128
-    at = start + full * 128
-    for i in range(rest):
-        block[i] = data[at + i]
-    for i in range(rest, 128):
-        block[i] = 0
-    _compress(h, block, 0, 128 + length, 1)
+        h[i] = states[which, i]
+    taken = 0
+    while length - taken > 128:
+        for i in range(16):
+            h[8 + i] = load64(data, start + taken + 8 * i)
+        taken += 128
+        _compress(h, 128 + taken, 0)
+    for i in range(16):
+        rest = length - taken - 8 * i
+        if rest >= 8:
+            h[8 + i] = load64(data, start + taken + 8 * i)
+        elif rest > 0:
+            h[8 + i] = load64(data, start + taken + 8 * i) & ((ONE << u64(8 * rest)) - ONE)
+        else:
+            h[8 + i] = ZERO
+    _compress(h, 128 + length, 1)
 
 
 def keyed_state(
@@ -138,8 +143,9 @@ def keyed_state(
     parameters = (
         bytes([digest_bytes, len(key), 1, 1]) + bytes(28) + salt.ljust(16, b"\0") + person.ljust(16, b"\0")
     )
-    state: Words = np.array(_IV, np.uint64) ^ np.frombuffer(parameters, "<u8")
-    block = np.frombuffer(key.ljust(BLOCK_BYTES, b"\0"), np.uint8).copy()
-    _compress(state, block, 0, BLOCK_BYTES, 0)
-    block[:] = 0
-    return state
+    h = np.zeros(24, np.uint64)
+    h[:8] = np.array(_IV, np.uint64) ^ np.frombuffer(parameters, "<u8")
+    h[8:] = np.frombuffer(key.ljust(BLOCK_BYTES, b"\0"), "<u8")
+    _compress(h, BLOCK_BYTES, 0)
+    h[8:] = 0
+    return h[:8].copy()

@@ -13,12 +13,19 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-__all__ = ["MASK64", "first_byte", "load8", "load64", "u64"]
+__all__ = ["MASK64", "first_byte", "i64", "load8", "load64", "u64"]
 
 _INTERPRETED: Final[bool] = bool(getattr(config, "DISABLE_JIT", 0))
 
 u64: Any = int if _INTERPRETED else np.uint64
 """An unsigned 64-bit number inside kernels; without the compiler a Python integer."""
+
+def _plain_i64(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+i64: Any = _plain_i64 if _INTERPRETED else np.int64
+"""The same 64 bits as a signed number."""
 
 MASK64: Any = u64(0xFFFFFFFFFFFFFFFF)
 

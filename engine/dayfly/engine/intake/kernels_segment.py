@@ -28,7 +28,7 @@ from dayfly.engine.intake.kernels_json import (
     milliseconds_of,
     scan,
 )
-from dayfly.engine.intake.kernels_memory import MASK64, load8, load64, u64
+from dayfly.engine.intake.kernels_memory import MASK64, i64, load8, load64, u64
 from dayfly.privacy._jit import kernel
 
 __all__ = ["CONTEXT_NODE", "EVENT_NODE", "KIND_NODE", "ROOT_NODE", "Columns", "Tables", "read_batch"]
@@ -45,10 +45,9 @@ class Tables(NamedTuple):
     `context`, and per event type the members of its properties and of every object on the way to a declared field.
 
     Attributes:
-        edges: int64[E, 5]: node, place and length of the name in `names`, what the name means there, node below it or -1.
-        first_words: uint64[E], first eight bytes of each name.
+        edges: int64[E, 12]: node, length of the name, what it means there, node below it or -1, and the name itself as
+            eight words of little-endian bytes; longer names are not served.
         buckets: int64[B], hash to edge, -1 for none; B is a power of two.
-        names: uint8[], all names, with padding.
         types: int64[T + 6, 3]: node of the properties, number of fields, first row in `fields`; the last six rows hold
             for each call but track its event type or -1.
         fields: int64[F, 3]: type (0 text, 1 number, 2 boolean, 3 time), 1 when masked and 2 when dropped, 1 when required.
@@ -56,9 +55,7 @@ class Tables(NamedTuple):
     """
 
     edges: Ints
-    first_words: Words
     buckets: Ints
-    names: Bytes
     types: Ints
     fields: Ints
     states: Words
@@ -87,19 +84,6 @@ class Columns(NamedTuple):
     strings: Bytes
 
 
-class Scratch(NamedTuple):
-    """Working arrays of one call, so that no row allocates."""
-
-    tape: Ints
-    stack: Ints
-    slots: Ints
-    node_of: Ints
-    seen: Ints
-    used: Ints
-    hash: Words
-    block: Bytes
-
-
 class Job(NamedTuple):
     """What to read: row i is `data[offsets[i]:offsets[i + 1]]`, sent at `sent_ms[i]` by its envelope (`NOT_HERE` for none).
 
@@ -118,7 +102,9 @@ class Job(NamedTuple):
 RECEIVED, CORRECT, OLDER, EVENT_BYTES, STRING_BYTES, FUTURE, LATE = 0, 1, 2, 3, 4, 5, 6
 
 # Columns of `Tables.edges`.
-NODE, NAME_AT, NAME_LENGTH, MEANS, CHILD = 0, 1, 2, 3, 4
+NODE, NAME_LENGTH, MEANS, CHILD, FIRST_WORD = 0, 1, 2, 3, 4
+NAME_WORDS = 8
+MAX_NAME_BYTES = 8 * NAME_WORDS
 
 ROOT_NODE, KIND_NODE, EVENT_NODE, CONTEXT_NODE, CONSENT_NODE, FIRST_TYPE_NODE = 0, 1, 2, 3, 4, 5
 
@@ -133,10 +119,11 @@ CALLS = 6
 # What members of `context` mean.
 CONSENT, CONSENT_MANAGEMENT, TC_STRING, CONTEXT_TRAITS = 0, 1, 2, 3
 
-# Columns of `Scratch.used`: cells, bytes and consent objects written so far, and what the present row has seen.
-CELLS, CHARACTERS, CONSENTS, CONSENT_AT, MANAGEMENT_AT, HAS_PREFERENCES, HAS_TC = 0, 1, 2, 3, 4, 5, 6
-EVENT_TYPE, MAX_BYTES, STAMP = 7, 8, 9
-USED = 10
+# What a call has used so far (cells, bytes, distinct consent objects) and what the present row has shown.
+CELLS, CHARACTERS, CONSENTS, CONSENT_AT, MANAGEMENT_AT, HAS_PREFERENCES, HAS_TC, MAX_BYTES = 0, 1, 2, 3, 4, 5, 6, 7
+USED = 8
+
+USER_STATE, ANONYMOUS_STATE, OLDER_STATES, EVENT_ID_STATE, DIGEST_STATE = 0, 1, 2, 4, 5
 
 ABSENT = NOT_HERE
 UNREADABLE = NOT_HERE + 1
@@ -146,52 +133,53 @@ LENGTH_BITS = 20
 
 K0, K1, K2 = u64(0x9E3779B97F4A7C15), u64(0xC2B2AE3D27D4EB4F), u64(0x165667B19E3779F9)
 C1, C32 = u64(1), u64(32)
+MASK63 = 0x7FFFFFFFFFFFFFFF
+DOLLAR = 36
+DROPPED = 2
 
 
 @kernel
-def first_word(data: Bytes, at: int, length: int) -> Any:
-    """First eight bytes of a name, zeros beyond its end."""
+def name_word(data: Bytes, at: int, length: int) -> Any:
+    """Up to eight bytes of a name, of which `length` are left, zeros beyond its end; as int64."""
     word = load64(data, at)
-    return word if length >= 8 else word & ((C1 << u64(8 * length)) - C1)
+    if length < 8:
+        word &= (C1 << u64(8 * length)) - C1
+    return i64(word)
 
 
 @kernel
-def hash_name(data: Bytes, at: int, length: int, node: int) -> int:
+def hash_name(data: Bytes, at: int, length: int, node: int) -> Any:
     """Where to look for a name under a node; mixes its first and last eight bytes, its length and the node."""
-    mixed = (first_word(data, at, length) * K0) & MASK64
+    mixed = (u64(name_word(data, at, length) & MASK63) * K0) & MASK64
     mixed ^= (u64(length * 64 + node) * K1) & MASK64
     if length > 8:
         mixed ^= (load64(data, at + length - 8) * K2) & MASK64
     mixed = (mixed * K0) & MASK64
-    return np.int64(mixed >> C32)
+    return i64(mixed >> C32)
 
 
 @kernel
-def _find(data: Bytes, at: int, length: int, node: int, tables: Tables) -> int:
+def _find(data: Bytes, at: int, length: int, node: int, edges: Ints, buckets: Ints) -> Any:
     """Edge of the name `data[at:at + length]` under `node`, -1 when it has no meaning there."""
-    mask = len(tables.buckets) - 1
+    if length > MAX_NAME_BYTES:
+        return -1
+    mask = len(buckets) - 1
     bucket = hash_name(data, at, length, node) & mask
-    first = first_word(data, at, length)
     while True:
-        edge = tables.buckets[bucket]
+        edge = buckets[bucket]
         if edge < 0:
             return -1
-        if (
-            tables.edges[edge, NODE] == node
-            and tables.edges[edge, NAME_LENGTH] == length
-            and tables.first_words[edge] == first
-        ):
-            name = tables.edges[edge, NAME_AT]
-            i = 8
-            while i < length and load8(data, at + i) == load8(tables.names, name + i):
-                i += 1
+        if edges[edge, NODE] == node and edges[edge, NAME_LENGTH] == length:
+            i = 0
+            while i < length and edges[edge, FIRST_WORD + (i >> 3)] == name_word(data, at + i, length - i):
+                i += 8
             if i >= length:
                 return edge
         bucket = (bucket + 1) & mask
 
 
 @kernel
-def _instant(data: Bytes, tape: Ints, entry: int) -> int:
+def _instant(data: Bytes, tape: Ints, entry: int) -> Any:
     """Milliseconds of the text at `entry`, `ABSENT` without one, `UNREADABLE` for any other form."""
     if entry < 0 or tape[entry, KIND] == NULL_KIND:
         return ABSENT
@@ -202,32 +190,27 @@ def _instant(data: Bytes, tape: Ints, entry: int) -> int:
 
 
 @kernel
-def _time_ms(data: Bytes, scratch: Scratch, job: Job, row: int) -> int:
+def _time_ms(data: Bytes, tape: Ints, slots: Ints, numbers: Ints, envelope_ms: int) -> Any:
     """Event time by the rule of `segment._time_ms`, `UNREADABLE` when it is left to the general path."""
-    received = job.numbers[RECEIVED]
-    original = _instant(data, scratch.tape, scratch.slots[ORIGINAL])
-    stated = _instant(data, scratch.tape, scratch.slots[TIMESTAMP])
-    sent = _instant(data, scratch.tape, scratch.slots[SENT_AT])
+    received = numbers[RECEIVED]
+    original = _instant(data, tape, slots[ORIGINAL])
+    stated = _instant(data, tape, slots[TIMESTAMP])
+    sent = _instant(data, tape, slots[SENT_AT])
+    if sent == ABSENT:
+        sent = envelope_ms
     if UNREADABLE in (original, stated, sent):
         return UNREADABLE
-    if sent == ABSENT:
-        sent = job.sent_ms[row]
-        if sent == UNREADABLE:
-            return UNREADABLE
-    if original != ABSENT and stated != ABSENT:
-        moment = stated
-    else:
-        moment = stated if original == ABSENT else original
-        if moment == ABSENT:
-            moment = received
-        elif sent != ABSENT and job.numbers[CORRECT]:
-            moment += received - sent
+    moment = stated if original == ABSENT or stated != ABSENT else original
+    if moment == ABSENT:
+        moment = received
+    elif sent != ABSENT and numbers[CORRECT] and (original == ABSENT or stated == ABSENT):
+        moment += received - sent
     ahead = moment - received
-    return UNREADABLE if ahead > job.numbers[FUTURE] or -ahead > job.numbers[LATE] else moment
+    return UNREADABLE if ahead > numbers[FUTURE] or -ahead > numbers[LATE] else moment
 
 
 @kernel
-def _identifier(tape: Ints, entry: int, max_bytes: int) -> int:
+def _identifier(tape: Ints, entry: int, max_bytes: int) -> Any:
     """1 when a plain text identifier stands at `entry`, 0 when none does, -1 for a form that is left to the general path."""
     if entry < 0 or tape[entry, KIND] == NULL_KIND:
         return 0
@@ -238,19 +221,19 @@ def _identifier(tape: Ints, entry: int, max_bytes: int) -> int:
 
 
 @kernel
-def _cell(data: Bytes, entry: Ints, kind: int, columns: Columns, used: Ints, max_bytes: int) -> int:
-    """The value at tape row `entry` as a cell of type `kind`, `NOT_HERE` for a form that is left to the general path."""
-    start, end, found = entry[VALUE], entry[VALUE_END], entry[KIND]
-    if kind == TEXT and found == STRING and end - start - 2 <= max_bytes:
+def _cell(data: Bytes, tape: Ints, at: int, kind: int, strings: Bytes, used: Ints) -> Any:
+    """The value at tape row `at` as a cell of type `kind`, `NOT_HERE` for a form that is left to the general path."""
+    start, end, found = tape[at, VALUE], tape[at, VALUE_END], tape[at, KIND]
+    if kind == TEXT and found == STRING and end - start - 2 <= used[MAX_BYTES]:
         length = end - start - 2
-        at = used[CHARACTERS]
+        place = used[CHARACTERS]
         for i in range(length):
-            columns.strings[at + i] = data[start + 1 + i]
-        used[CHARACTERS] = at + length
-        return at << LENGTH_BITS | length
+            strings[place + i] = data[start + 1 + i]
+        used[CHARACTERS] = place + length
+        return place << LENGTH_BITS | length
     if kind == NUMERIC and found == NUMBER:
         return micro_of(data, start, end)
-    if kind == TRUTH and found in (TRUE, FALSE):
+    if kind == TRUTH and (found == TRUE or found == FALSE):  # noqa: PLR1714 - a tuple costs an allocation here
         return 1 if found == TRUE else 0
     if kind == INSTANT and found == STRING:
         return milliseconds_of(data, start + 1, end - 1)
@@ -258,117 +241,67 @@ def _cell(data: Bytes, entry: Ints, kind: int, columns: Columns, used: Ints, max
 
 
 @kernel
-def _field(data: Bytes, at: int, edge: int, tables: Tables, columns: Columns, scratch: Scratch) -> bool:
-    """Write the member at tape row `at` to the cells that `edge` declares; False leaves the row to the general path."""
-    tape = scratch.tape
-    found = tape[at, KIND]
-    child = tables.edges[edge, CHILD]
-    if child >= 0 and found == OBJECT:
-        scratch.node_of[at] = child
-    field = tables.edges[edge, MEANS]
-    if field < 0 or found == NULL_KIND:
-        return True
-    used = scratch.used
-    event_type = used[EVENT_TYPE]
-    row = tables.types[event_type, 2] + field
-    if tables.fields[row, 1] == 2:
-        return True
-    if tables.fields[row, 1] == 1:
-        return False
-    value = _cell(data, tape[at], tables.fields[row, 0], columns, used, used[MAX_BYTES])
-    columns.values[used[CELLS] + field] = value
-    return value != NOT_HERE
-
-
-@kernel
-def _root(data: Bytes, count: int, tables: Tables, scratch: Scratch) -> bool:
+def _root(data: Bytes, count: int, tape: Ints, slots: Ints, edges: Ints, buckets: Ints) -> bool:
     """Find the members of the outermost object that mean something; False when one stands twice or there is a batch."""
-    tape, slots = scratch.tape, scratch.slots
     for i in range(ROOT_MEANINGS):
         slots[i] = -1
     for i in range(count):
-        scratch.node_of[i] = -1
         if tape[i, PARENT] == ROOT:
-            edge = _find(data, tape[i, KEY], tape[i, KEY_LENGTH], ROOT_NODE, tables)
+            edge = _find(data, tape[i, KEY], tape[i, KEY_LENGTH], ROOT_NODE, edges, buckets)
             if edge >= 0:
-                meaning = tables.edges[edge, MEANS]
+                meaning = edges[edge, MEANS]
                 if slots[meaning] >= 0:
                     return False
                 slots[meaning] = i
-    return slots[BATCH] < 0
+    return bool(slots[BATCH] < 0)
 
 
 @kernel
-def _call(data: Bytes, tables: Tables, scratch: Scratch) -> int:
+def _call(data: Bytes, tape: Ints, slots: Ints, edges: Ints, buckets: Ints) -> Any:
     """Which of the six calls it is, -1 when it is none that this path reads."""
-    tape, at = scratch.tape, scratch.slots[TYPE]
+    at = slots[TYPE]
     if at < 0 or tape[at, KIND] != STRING:
         return -1
     start = tape[at, VALUE] + 1
-    edge = _find(data, start, tape[at, VALUE_END] - 1 - start, KIND_NODE, tables)
-    if edge < 0 or tables.edges[edge, MEANS] == ALIAS:
+    edge = _find(data, start, tape[at, VALUE_END] - 1 - start, KIND_NODE, edges, buckets)
+    if edge < 0 or edges[edge, MEANS] == ALIAS:
         return -1
-    return tables.edges[edge, MEANS]
+    return edges[edge, MEANS]
 
 
 @kernel
-def _event_type(data: Bytes, call: int, tables: Tables, scratch: Scratch) -> int:
-    """Index of the event type, -1 when it is not declared, `UNREADABLE` when there is no plain name."""
-    if call != TRACK:
-        return tables.types[len(tables.types) - CALLS + call, 0]
-    tape, at = scratch.tape, scratch.slots[EVENT]
+def _track_type(data: Bytes, tape: Ints, slots: Ints, edges: Ints, buckets: Ints) -> Any:
+    """Event type of a track call, -1 when it is not declared, `UNREADABLE` when there is no plain name."""
+    at = slots[EVENT]
     if at < 0 or tape[at, KIND] != STRING:
         return UNREADABLE
     start = tape[at, VALUE] + 1
     length = tape[at, VALUE_END] - 1 - start
-    if length == 0 or load8(data, start) == 36:
+    if length == 0 or load8(data, start) == DOLLAR:
         return UNREADABLE
-    edge = _find(data, start, length, EVENT_NODE, tables)
-    return -1 if edge < 0 else tables.edges[edge, MEANS]
+    edge = _find(data, start, length, EVENT_NODE, edges, buckets)
+    return -1 if edge < 0 else edges[edge, MEANS]
 
 
 @kernel
-def _containers(call: int, event_type: int, tables: Tables, scratch: Scratch) -> bool:
+def _containers(call: int, type_node: int, tape: Ints, slots: Ints, node_of: Ints) -> bool:
     """Mark the objects whose members are read; False when one that must be an object is something else."""
-    tape, slots = scratch.tape, scratch.slots
-    at = slots[TRAITS] if call in (IDENTIFY, GROUP) else slots[PROPERTIES]
+    at = slots[TRAITS] if call == IDENTIFY or call == GROUP else slots[PROPERTIES]  # noqa: PLR1714 - as in `_cell`
     if at >= 0 and tape[at, KIND] == OBJECT:
-        scratch.node_of[at] = -1 if event_type < 0 else tables.types[event_type, 0]
+        node_of[at] = type_node
     elif at >= 0 and tape[at, KIND] != NULL_KIND:
         return False
     at = slots[CONTEXT]
     if at >= 0 and tape[at, KIND] == OBJECT:
-        scratch.node_of[at] = CONTEXT_NODE
+        node_of[at] = CONTEXT_NODE
     elif at >= 0 and call == IDENTIFY:
         return False
     return True
 
 
 @kernel
-def _beside(data: Bytes, call: int, tables: Tables, columns: Columns, scratch: Scratch, row: int) -> bool:
-    """Fields of page, screen and group calls that stand beside their properties and take precedence over them."""
-    event_type = scratch.used[EVENT_TYPE]
-    if event_type < 0 or call in (TRACK, IDENTIFY):
-        return True
-    first, last = (GROUP_ID, GROUP_ID) if call == GROUP else (NAME, CATEGORY)
-    for meaning in range(first, last + 1):
-        at = scratch.slots[meaning]
-        if at < 0 or scratch.tape[at, KIND] == NULL_KIND:
-            continue
-        edge = _find(
-            data, scratch.tape[at, KEY], scratch.tape[at, KEY_LENGTH], tables.types[event_type, 0], tables
-        )
-        if edge >= 0:
-            scratch.seen[edge] = -(row + 1)
-            if not _field(data, at, edge, tables, columns, scratch):
-                return False
-    return True
-
-
-@kernel
-def _context_member(at: int, meaning: int, call: int, scratch: Scratch) -> bool:
+def _context_member(at: int, meaning: int, call: int, tape: Ints, node_of: Ints, used: Ints) -> bool:
     """Note a member of `context`; False when the row is left to the general path."""
-    used = scratch.used
     if meaning == CONTEXT_TRAITS:
         return call != IDENTIFY
     if meaning == TC_STRING:
@@ -379,169 +312,61 @@ def _context_member(at: int, meaning: int, call: int, scratch: Scratch) -> bool:
         return False
     used[column] = at
     if meaning == CONSENT:
-        scratch.node_of[at] = CONSENT_NODE
-        return scratch.tape[at, KIND] == OBJECT
+        node_of[at] = CONSENT_NODE
+        return bool(tape[at, KIND] == OBJECT)
     return True
 
 
 @kernel
-def _members(data: Bytes, count: int, call: int, tables: Tables, columns: Columns, scratch: Scratch) -> bool:
-    """Read every declared member below the outermost object; False leaves the row to the general path."""
-    tape, seen = scratch.tape, scratch.seen
-    stamp = scratch.used[STAMP]
-    for i in range(count):
-        parent = tape[i, PARENT]
-        if parent < 0 or scratch.node_of[parent] < 0:
-            continue
-        node = scratch.node_of[parent]
-        edge = _find(data, tape[i, KEY], tape[i, KEY_LENGTH], node, tables)
-        if edge < 0:
-            continue
-        if node == CONTEXT_NODE:
-            if not _context_member(i, tables.edges[edge, MEANS], call, scratch):
-                return False
-        elif node == CONSENT_NODE:
-            scratch.used[HAS_PREFERENCES] = 1
-        elif seen[edge] == stamp:
-            return False
-        elif seen[edge] != -stamp:
-            seen[edge] = stamp
-            if not _field(data, i, edge, tables, columns, scratch):
-                return False
-    return True
-
-
-@kernel
-def _consent(data: Bytes, row: int, columns: Columns, scratch: Scratch) -> bool:
-    """Note the row's consent object, once per distinct bytes; False when the general path must look at it."""
-    used, tape = scratch.used, scratch.tape
-    columns.consent[row] = -1
+def _consent(data: Bytes, tape: Ints, used: Ints, consents: Ints) -> Any:
+    """Number of the row's consent object, each distinct one noted once; -1 without one, -2 for the general path."""
     at = used[CONSENT_AT]
     form = 1
     if at >= 0:
-        if used[MANAGEMENT_AT] >= 0 or not used[HAS_PREFERENCES]:
-            return False
+        if used[MANAGEMENT_AT] >= 0 or used[HAS_PREFERENCES] == 0:
+            return -2
     else:
         at = used[MANAGEMENT_AT]
         form = 2
         if at < 0:
-            return not used[HAS_TC]
+            return -2 if used[HAS_TC] else -1
     start, end = tape[at, VALUE], tape[at, VALUE_END]
     known = used[CONSENTS]
     for i in range(min(known, COMPARED_CONSENTS)):
-        first = columns.consents[i, 1]
-        if columns.consents[i, 0] == form and columns.consents[i, 2] - first == end - start:
+        first = consents[i, 1]
+        if consents[i, 0] == form and consents[i, 2] - first == end - start:
             same = 0
             while same < end - start and data[first + same] == data[start + same]:
                 same += 1
             if same == end - start:
-                columns.consent[row] = i
-                return True
-    columns.consents[known, 0] = form
-    columns.consents[known, 1] = start
-    columns.consents[known, 2] = end
-    columns.consent[row] = known
+                return i
+    consents[known, 0] = form
+    consents[known, 1] = start
+    consents[known, 2] = end
     used[CONSENTS] = known + 1
-    return True
+    return known
 
 
 @kernel
-def _hash(data: Bytes, start: int, end: int, state: Words, ids: Words, scratch: Scratch) -> None:
-    """First 16 bytes of the keyed hash of `data[start:end]` into `ids`."""
-    blake2b(scratch.hash, state, data, start, end - start, scratch.block)
-    ids[0] = scratch.hash[0]
-    ids[1] = scratch.hash[1]
-
-
-@kernel
-def _people(data: Bytes, call: int, ids: Words, tables: Tables, scratch: Scratch, job: Job) -> bool:
-    """Pseudonyms of the subject and of what the row links it to; False when the general path must settle it."""
-    tape, slots = scratch.tape, scratch.slots
-    limit = job.numbers[STRING_BYTES]
-    user = _identifier(tape, slots[USER_ID], limit)
-    anonymous = _identifier(tape, slots[ANONYMOUS_ID], limit)
-    message = _identifier(tape, slots[MESSAGE_ID], limit)
+def _people(tape: Ints, slots: Ints, call: int, older: int, max_bytes: int) -> Any:
+    """Who the row is about: 1 a user, 2 an anonymous id, 3 both and linked; 0 when the general path must settle it."""
+    user = _identifier(tape, slots[USER_ID], max_bytes)
+    anonymous = _identifier(tape, slots[ANONYMOUS_ID], max_bytes)
+    message = _identifier(tape, slots[MESSAGE_ID], max_bytes)
     if user < 0 or anonymous < 0 or message != 1 or user + anonymous == 0:
-        return False
-    if call == GROUP and _identifier(tape, slots[GROUP_ID], limit) != 1:
-        return False
-    linked = call == IDENTIFY and user + anonymous == 2
-    older = job.numbers[OLDER]
-    if linked and older:
-        return False
-    subject = slots[USER_ID] if user else slots[ANONYMOUS_ID]
-    state = 0 if user else 1
-    _hash(
-        data, tape[subject, VALUE] + 1, tape[subject, VALUE_END] - 1, tables.states[state], ids[0:2], scratch
-    )
-    ids[2] = 0
-    ids[3] = 0
-    if older:
-        _hash(
-            data,
-            tape[subject, VALUE] + 1,
-            tape[subject, VALUE_END] - 1,
-            tables.states[state + 2],
-            ids[2:4],
-            scratch,
-        )
-    if linked:
-        other = slots[ANONYMOUS_ID]
-        _hash(data, tape[other, VALUE] + 1, tape[other, VALUE_END] - 1, tables.states[1], ids[2:4], scratch)
-    at = slots[MESSAGE_ID]
-    _hash(data, tape[at, VALUE] + 1, tape[at, VALUE_END] - 1, tables.states[4], ids[4:6], scratch)
-    return True
-
-
-@kernel
-def _read_row(data: Bytes, row: int, tables: Tables, columns: Columns, scratch: Scratch, job: Job) -> bool:
-    """Read one row into its columns; False leaves it to the general path, with nothing counted as used."""
-    start, end = job.offsets[row], job.offsets[row + 1]
-    if end - start > job.numbers[EVENT_BYTES] or end == start:
-        return False
-    count = scan(data, start, end, scratch.tape, scratch.stack, job.limits)
-    if count < 0 or not _root(data, count, tables, scratch):
-        return False
-    call = _call(data, tables, scratch)
-    if call < 0:
-        return False
-    event_type = _event_type(data, call, tables, scratch)
-    moment = _time_ms(data, scratch, job, row)
-    if UNREADABLE in (event_type, moment) or not _containers(call, event_type, tables, scratch):
-        return False
-    used = scratch.used
-    used[CONSENT_AT] = -1
-    used[MANAGEMENT_AT] = -1
-    used[HAS_PREFERENCES] = 0
-    used[HAS_TC] = 0
-    used[EVENT_TYPE] = event_type
-    used[MAX_BYTES] = job.numbers[STRING_BYTES]
-    used[STAMP] = row + 1
-    first_cell = used[CELLS]
-    width = 0 if event_type < 0 else tables.types[event_type, 1]
-    for i in range(width):
-        columns.values[first_cell + i] = NOT_HERE
-    if not _beside(data, call, tables, columns, scratch, row):
-        return False
-    if not _members(data, count, call, tables, columns, scratch):
-        return False
-    for i in range(width):
-        if tables.fields[tables.types[event_type, 2] + i, 2] and columns.values[first_cell + i] == NOT_HERE:
-            return False
-    ids = columns.ids[row]
-    if not _consent(data, row, columns, scratch) or not _people(data, call, ids, tables, scratch, job):
-        return False
-    _hash(data, start, end, tables.states[5], ids[6:8], scratch)
-    columns.time_ms[row] = moment
-    columns.type[row] = event_type
-    columns.value_offset[row] = first_cell
-    used[CELLS] = first_cell + width
-    return True
+        return 0
+    if call == GROUP and _identifier(tape, slots[GROUP_ID], max_bytes) != 1:
+        return 0
+    if call == IDENTIFY and user + anonymous == 2:
+        return 0 if older else 3
+    return 1 if user else 2
 
 
 @kernel
 def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: Job) -> None:
-    """Read every row that this path can.
+    """Read every row that this path can; a row that it leaves has `status` 0 and counts nothing as used.
+
+    The bundles are opened here and every helper takes plain arrays: passing bundles on costs more than the work itself.
 
     Args:
         data: The rows' bytes one after another, with at least 128 bytes of padding.
@@ -550,23 +375,138 @@ def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: J
         used: int64[USED], receives the cells, bytes and distinct consent objects written.
         job: What to read.
     """
-    capacity = job.limits[1]
-    scratch = Scratch(
-        np.empty((capacity, 6), np.int64),
-        np.empty(job.limits[0] + 2, np.int64),
-        np.empty(ROOT_MEANINGS, np.int64),
-        np.empty(capacity, np.int64),
-        np.zeros(len(tables.edges), np.int64),
-        used,
-        np.empty(8, np.uint64),
-        np.empty(128, np.uint8),
+    edges, buckets, types, fields, states = tables.edges, tables.buckets, tables.types, tables.fields, tables.states
+    offsets, sent_ms, numbers, limits = job.offsets, job.sent_ms, job.numbers, job.limits
+    status, ids, values, strings, consents = (
+        columns.status,
+        columns.ids,
+        columns.values,
+        columns.strings,
+        columns.consents,
     )
-    for row in range(len(job.offsets) - 1):
-        characters, consents = used[CHARACTERS], used[CONSENTS]
-        if _read_row(data, row, tables, columns, scratch, job):
-            columns.status[row] = 1
+    tape = np.empty((limits[1], 6), np.int64)
+    stack = np.empty(limits[0] + 2, np.int64)
+    slots = np.empty(ROOT_MEANINGS, np.int64)
+    node_of = np.empty(limits[1], np.int64)
+    seen = np.zeros(len(edges), np.int64)
+    h = np.empty(24, np.uint64)
+    cells = 0
+    characters = 0
+    known_consents = 0
+    used[MAX_BYTES] = numbers[STRING_BYTES]
+    for row in range(len(offsets) - 1):
+        status[row] = 0
+        used[CHARACTERS] = characters
+        used[CONSENTS] = known_consents
+        used[CONSENT_AT] = -1
+        used[MANAGEMENT_AT] = -1
+        used[HAS_PREFERENCES] = 0
+        used[HAS_TC] = 0
+        start, end = offsets[row], offsets[row + 1]
+        if end - start > numbers[EVENT_BYTES] or end == start:
+            continue
+        count = scan(data, start, end, tape, stack, limits)
+        if count < 0 or not _root(data, count, tape, slots, edges, buckets):
+            continue
+        call = _call(data, tape, slots, edges, buckets)
+        if call < 0:
+            continue
+        if call == TRACK:
+            event_type = _track_type(data, tape, slots, edges, buckets)
         else:
-            columns.status[row] = 0
-            used[CHARACTERS] = characters
-            used[CONSENTS] = consents
-    scratch.block[:] = 0
+            event_type = types[len(types) - CALLS + call, 0]
+        moment = _time_ms(data, tape, slots, numbers, sent_ms[row])
+        if event_type == UNREADABLE or moment == UNREADABLE:
+            continue
+        type_node, width, first_field = -1, 0, 0
+        if event_type >= 0:
+            type_node, width, first_field = types[event_type, 0], types[event_type, 1], types[event_type, 2]
+        for i in range(count):
+            node_of[i] = -1
+        if not _containers(call, type_node, tape, slots, node_of):
+            continue
+        for i in range(width):
+            values[cells + i] = NOT_HERE
+        # Fields of page, screen and group calls may stand beside the properties and then take precedence.
+        first_beside, beside = NAME, 0
+        if event_type >= 0 and (call == PAGE or call == SCREEN):
+            beside = 2
+        elif event_type >= 0 and call == GROUP:
+            first_beside, beside = GROUP_ID, 1
+        readable = True
+        for i in range(-beside, count):
+            at = i
+            node = -1
+            if i < 0:
+                at = slots[first_beside - i - 1]
+                if at >= 0 and tape[at, KIND] != NULL_KIND:
+                    node = type_node
+            elif tape[i, PARENT] >= 0:
+                node = node_of[tape[i, PARENT]]
+            if node < 0:
+                continue
+            edge = _find(data, tape[at, KEY], tape[at, KEY_LENGTH], node, edges, buckets)
+            if edge < 0:
+                continue
+            if node == CONTEXT_NODE:
+                readable = _context_member(at, edges[edge, MEANS], call, tape, node_of, used)
+            elif node == CONSENT_NODE:
+                used[HAS_PREFERENCES] = 1
+            elif seen[edge] == row + 1:
+                readable = False  # stands twice; the general path knows that the last one counts
+            elif i < 0 or seen[edge] != -(row + 1):
+                seen[edge] = -(row + 1) if i < 0 else row + 1
+                found = tape[at, KIND]
+                if edges[edge, CHILD] >= 0 and found == OBJECT:
+                    node_of[at] = edges[edge, CHILD]
+                field = edges[edge, MEANS]
+                if field >= 0 and found != NULL_KIND and fields[first_field + field, 1] != DROPPED:
+                    value = _cell(data, tape, at, fields[first_field + field, 0], strings, used)
+                    values[cells + field] = value
+                    readable = value != NOT_HERE and fields[first_field + field, 1] == 0
+            if not readable:
+                break
+        for i in range(width):
+            if fields[first_field + i, 2] and values[cells + i] == NOT_HERE:
+                readable = False
+        people = _people(tape, slots, call, numbers[OLDER], numbers[STRING_BYTES])
+        if not readable or people == 0:
+            continue
+        consent = _consent(data, tape, used, consents)
+        if consent == -2:
+            continue
+        # Hash 0 is the subject, 1 what it is linked to, 2 the event id, 3 the digest.
+        for which in range(4):
+            place = slots[USER_ID]
+            state = USER_STATE
+            if people == 2 or (people == 3 and which == 1):
+                place = slots[ANONYMOUS_ID]
+                state = ANONYMOUS_STATE
+            if which == 1 and people != 3:
+                if not numbers[OLDER]:
+                    ids[row, 2] = 0
+                    ids[row, 3] = 0
+                    continue
+                state += OLDER_STATES
+            if which == 2:
+                place = slots[MESSAGE_ID]
+                state = EVENT_ID_STATE
+            if which == 3:
+                blake2b(h, states, DIGEST_STATE, data, start, end - start)
+            else:
+                text = tape[place, VALUE] + 1
+                blake2b(h, states, state, data, text, tape[place, VALUE_END] - 1 - text)
+            ids[row, 2 * which] = h[0]
+            ids[row, 2 * which + 1] = h[1]
+        columns.time_ms[row] = moment
+        columns.type[row] = event_type
+        columns.value_offset[row] = cells
+        columns.consent[row] = consent
+        status[row] = 1
+        cells += width
+        characters = used[CHARACTERS]
+        known_consents = used[CONSENTS]
+    used[CELLS] = cells
+    used[CHARACTERS] = characters
+    used[CONSENTS] = known_consents
+    h[:] = 0

@@ -1,7 +1,7 @@
 """A policy and keys as the arrays that the Segment kernel reads."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,10 @@ from dayfly.engine.intake.kernels_segment import (
     GROUP_ID,
     IDENTIFY,
     KIND_NODE,
+    MAX_NAME_BYTES,
     MESSAGE_ID,
     NAME,
+    NAME_WORDS,
     ORIGINAL,
     PAGE,
     PROPERTIES,
@@ -41,13 +43,15 @@ from dayfly.engine.intake.kernels_segment import (
     TYPE,
     USER_ID,
     Tables,
-    first_word,
     hash_name,
+    name_word,
 )
 from dayfly.engine.policy.model import Channel
 from dayfly.privacy.deident import Drop
 
-__all__ = ["build_tables"]
+__all__ = ["build_tables", "serves"]
+
+Ints: TypeAlias = npt.NDArray[np.int64]
 
 PADDING: Final = 16
 
@@ -92,9 +96,7 @@ class _Edges:
     """Names under nodes, gathered before they become arrays."""
 
     def __init__(self) -> None:
-        self.names = bytearray()
-        self.rows: list[list[int]] = []
-        self._index: dict[tuple[int, str], int] = {}
+        self.rows: dict[tuple[int, bytes], list[int]] = {}
         self.nodes = FIRST_TYPE_NODE
 
     def node(self) -> int:
@@ -102,26 +104,38 @@ class _Edges:
         self.nodes += 1
         return self.nodes - 1
 
-    def add(self, node: int, name: str, *, means: int = -1) -> int:
-        """The row of `name` under `node`, created where there is none; `means` is set when it is not -1."""
-        row = self._index.get((node, name))
-        if row is None:
-            row = self._index[node, name] = len(self.rows)
-            encoded = name.encode()
-            self.rows.append([node, len(self.names), len(encoded), -1, -1])
-            self.names += encoded
+    def add(self, node: int, name: str, *, means: int = -1) -> list[int]:
+        """What `name` under `node` means and the node below it; created where there is none."""
+        row = self.rows.setdefault((node, name.encode()), [-1, -1])
         if means >= 0:
-            self.rows[row][3] = means
+            row[0] = means
         return row
+
+    def arrays(self) -> tuple[Ints, Ints]:
+        """Edges and buckets as `Tables` has them: open addressing with at most half of the buckets taken."""
+        size = 16
+        while size < 2 * len(self.rows):
+            size *= 2
+        buckets = np.full(size, -1, np.int64)
+        edges = []
+        for index, ((node, name), (means, child)) in enumerate(self.rows.items()):
+            padded = np.frombuffer(name + bytes(PADDING), np.uint8)
+            words = [int(name_word(padded, at, len(name) - at)) for at in range(0, len(name), 8)]
+            edges.append([node, len(name), means, child, *words, *[0] * (NAME_WORDS - len(words))])
+            bucket = int(hash_name(padded, 0, len(name), node)) & (size - 1)
+            while buckets[bucket] >= 0:
+                bucket = (bucket + 1) & (size - 1)
+            buckets[bucket] = index
+        return np.array(edges, np.int64), buckets
 
     def add_path(self, node: int, path: Iterable[str], means: int) -> None:
         """A dotted field: every step but the last leads to a node of its own."""
         steps = list(path)
         for step in steps[:-1]:
-            row = self.rows[self.add(node, step)]
-            if row[4] < 0:
-                row[4] = self.node()
-            node = row[4]
+            row = self.add(node, step)
+            if row[1] < 0:
+                row[1] = self.node()
+            node = row[1]
         self.add(node, steps[-1], means=means)
 
 
@@ -146,18 +160,21 @@ def build_tables(context: Context, channel: Channel) -> Tables:
         fields += _fields_of(context, event_type, edges, node)
     calls = sorted(_CALL_NAMES, key=lambda name: _CALL_NAMES[name])
     types += [[context.policy.catalog.type_index("$" + name), 0, 0] for name in calls]
-    names = np.frombuffer(bytes(edges.names) + bytes(PADDING), np.uint8)
-    rows = np.array(edges.rows, np.int64)
-    first_words = np.array([first_word(names, row[1], row[2]) for row in edges.rows], np.uint64)
+    rows, buckets = edges.arrays()
     return Tables(
         edges=rows,
-        first_words=first_words,
-        buckets=_buckets(names, edges.rows),
-        names=names,
+        buckets=buckets,
         types=np.array(types, np.int64).reshape(-1, 3),
         fields=np.array(fields, np.int64).reshape(-1, 3),
         states=context.identities.hash_states(channel),
     )
+
+
+def serves(context: Context) -> bool:
+    """Whether every declared name is short enough for the tables."""
+    names = [event_type.name for event_type in context.policy.catalog.types]
+    names += [step for reader in context.readers.values() for field in reader.fields for step in field.path]
+    return all(len(name.encode()) <= MAX_NAME_BYTES for name in names)
 
 
 def _fields_of(context: Context, event_type: EventType, edges: _Edges, node: int) -> list[list[int]]:
@@ -167,17 +184,3 @@ def _fields_of(context: Context, event_type: EventType, edges: _Edges, node: int
         masked = 0 if reader.mask is None else 2 if isinstance(reader.mask.rule, Drop) else 1
         rows.append([_FIELD_TYPES[reader.spec.type], masked, int(reader.spec.required)])
     return rows
-
-
-def _buckets(names: npt.NDArray[np.uint8], rows: list[list[int]]) -> npt.NDArray[np.int64]:
-    """Open addressing with at most half of the buckets taken."""
-    size = 16
-    while size < 2 * len(rows):
-        size *= 2
-    buckets = np.full(size, -1, np.int64)
-    for index, (node, start, length, _, _) in enumerate(rows):
-        bucket = hash_name(names, start, length, node) & (size - 1)
-        while buckets[bucket] >= 0:
-            bucket = (bucket + 1) & (size - 1)
-        buckets[bucket] = index
-    return buckets
