@@ -31,6 +31,16 @@ class Cursor:
         return value
 
 
+def _record_id(form: int, raw: bytes) -> str:
+    if form == 0:
+        return raw.decode("utf-8")
+    if form == 1:
+        return raw.hex()
+    if form == 2:
+        return str(UUID(raw.hex()))
+    return chr(raw[0]) + ":" + raw[1:].hex()
+
+
 def read_block(data: bytes) -> dict[str, Any]:
     """The block as dictionaries, or `ValueError`; ordering and form rules are not judged here."""
     cursor = Cursor(data)
@@ -42,7 +52,7 @@ def read_block(data: bytes) -> dict[str, Any]:
     for _ in range(cursor.uvarint()):
         length, form = divmod(cursor.uvarint(), 4)
         raw = cursor.take(length)
-        name = raw.decode("utf-8") if form == 0 else raw.hex() if form == 1 else str(UUID(raw.hex()))
+        name = _record_id(form, raw)
         version = cursor.uvarint()
         start = as_of - cursor.uvarint()
         end = as_of + cursor.uvarint()

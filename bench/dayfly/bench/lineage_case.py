@@ -114,7 +114,7 @@ def _block(shape: LineageShape) -> LineageBlock:
         for number in range(EVENTS)
     ]
     consent = ConsentUse(
-        "9f86d081884c7d659a2feaa0c55ad015", 3, NOW_MS - 40 * 24 * HOUR_MS, NOW_MS + 300 * 24 * HOUR_MS
+        "o:9f86d081884c7d659a2feaa0c55ad015", 3, NOW_MS - 40 * 24 * HOUR_MS, NOW_MS + 300 * 24 * HOUR_MS
     )
     fields = {
         f"field_{number}": FieldEvidence(events[number % 3 :], total=40 + number) for number in range(FIELDS)
@@ -132,7 +132,7 @@ def _order(number: int, block: bytes) -> FragmentOrder:
         rule=RuleRef("advise-on-sofa-materials", 3),
         fields=tuple(OrderField(f"field_{position}", "held") for position in range(FIELDS)),
         subject=number.to_bytes(16, "big"),
-        consent=(ConsentRef("9f86d081884c7d659a2feaa0c55ad015", 3, NOW_MS + 300 * 24 * HOUR_MS),),
+        consent=(ConsentRef("o:9f86d081884c7d659a2feaa0c55ad015", 3, NOW_MS + 300 * 24 * HOUR_MS),),
         issued_at_ms=NOW_MS,
         expires_at_ms=NOW_MS + 1_800_000,
         lineage=block,

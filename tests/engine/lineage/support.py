@@ -124,6 +124,7 @@ _ids = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
     st.uuids().map(str),
     st.binary(max_size=24).map(bytes.hex),
+    st.binary(max_size=16).map(lambda raw: f"o:{raw.hex()}"),
 )
 
 

@@ -93,8 +93,15 @@ def eight_fields(*, record_id: str, age_ms: int, delay_ms: int) -> LineageBlock:
         ("0190b5a4-7e1c-7d3a-9b1e-2f4f6a8c0d11", DAY_MS, 412),
         ("9f86d081884c7d659a2feaa0c55ad015", DAY_MS, 412),
         ("c:7Q2mZk1b", DAY_MS, 6 * 3_600_000),
+        ("o:9f86d081884c7d659a2feaa0c55ad015", DAY_MS, 412),
     ],
-    ids=["one session", "uuid consent, a week", "digest consent, a week", "a week, all six hours late"],
+    ids=[
+        "one session",
+        "uuid consent, a week",
+        "digest consent, a week",
+        "a week, all six hours late",
+        "consent seen in an event, a week",
+    ],
 )
 def test_eight_fields_three_rules_and_seven_events_take_at_most_250_bytes(
     record_id: str, age_ms: int, delay_ms: int
@@ -113,7 +120,8 @@ def test_an_id_that_is_a_digest_or_uuid_takes_half_its_length() -> None:
 @pytest.mark.parametrize(
     "record_id",
     ["", "a", "ab", "AB", "abc", "é", "0190b5a4-7e1c-7d3a-9b1e-2f4f6a8c0d11", "0190B5A4-7e1c-7d3a-9b1e-2f4f6a8c0d11",
-     "{190b5a4-7e1c-7d3a-9b1e-2f4f6a8c0d1}", "0190b5a47-e1c-7d3a-9b1e-2f4f6a8c0d11", "x" * 255],
+     "{190b5a4-7e1c-7d3a-9b1e-2f4f6a8c0d1}", "0190b5a47-e1c-7d3a-9b1e-2f4f6a8c0d11", "x" * 255,
+     "o:64e8df11", "o:64E8", "O:64e8", "o:", "o:6", "é:64", "1:64", "oo:64", ":64"],
 )  # fmt: skip
 def test_every_form_of_record_id_comes_back(record_id: str) -> None:
     block = replace(PLAIN, consents=(replace(CONSENT, record_id=record_id),))
@@ -183,6 +191,12 @@ def test_events_of_one_instant_stand_by_digest() -> None:
         encode(replace(PLAIN, events=(high, low)))
 
 
+def test_an_id_of_a_consent_seen_in_an_event_takes_17_bytes() -> None:
+    plain = eight_fields(record_id="9f86d081884c7d659a2feaa0c55ad015", age_ms=DAY_MS, delay_ms=0)
+    seen = eight_fields(record_id="o:9f86d081884c7d659a2feaa0c55ad015", age_ms=DAY_MS, delay_ms=0)
+    assert len(encode(seen)) == len(encode(plain)) + 1
+
+
 def test_every_truncation_and_every_extension_is_refused() -> None:
     encoded = encode(sofa_block())
     for length in range(len(encoded)):
@@ -224,12 +238,20 @@ def test_a_number_of_more_than_64_bits_is_refused() -> None:
         (b"\x05\x11", "consents=17 must be at most 16"),
         (b"\x05\x00\x41", "events=65 must be at most 64"),
         (b"\x05\x01" + b"\x80\x08", "record_id length=256 must be at most 255"),
-        (b"\x05\x01\x07a\0\0\x01", "record id form=3"),
-        (b"\x05\x01\x06a\0\0\x01", "record id form=2 of 1 bytes"),
+        (b"\x05\x01\x07a\0\0\x01", "record id of 1 bytes must be of form=3"),
+        (b"\x05\x01\x06a\0\0\x01", "record id of 1 bytes must be of form=2"),
         (b"\x05\x01\x08be\x01\x00\x01\x00\x00", "canonical form"),
         (b"\x05\x01\x04\xff\x01\x00\x01\x00\x00", "truncated or damaged"),
     ],
-    ids=["consents", "events", "long id", "unknown form", "short uuid", "hexadecimal as text", "not UTF-8"],
+    ids=[
+        "consents",
+        "events",
+        "long id",
+        "short prefixed id",
+        "short uuid",
+        "hexadecimal as text",
+        "not UTF-8",
+    ],
 )
 def test_a_damaged_block_is_refused(tail: bytes, message: str) -> None:
     with pytest.raises(LineageError, match=message):

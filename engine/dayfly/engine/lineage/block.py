@@ -10,8 +10,9 @@ Format 1, all integers unsigned LEB128 of minimal length ("uvarint", below 2**64
     16 bytes  shape digest
     uvarint   as_of_ms, the instant of the decision, milliseconds UTC
     uvarint   number of consents (at most 16), then for each:
-      uvarint   length << 2 | form of the record id; form 0: UTF-8 text, 1: lower-case hexadecimal text packed two digits a
-                byte, 2: lower-case UUID text packed to its 16 bytes; the highest form that fits must be used
+      uvarint   length << 2 | form of the record id; form 0: UTF-8 text; 1: lower-case hexadecimal text packed two digits a
+                byte; 2: lower-case UUID text packed to its 16 bytes; 3: a lower-case letter and a colon before
+                hexadecimal text, packed as the letter and then as form 1; the highest form that fits must be used
       bytes     record id in that form
       uvarint   record version
       uvarint   as_of_ms - valid_from_ms
@@ -208,8 +209,10 @@ def _pack_id(record_id: str) -> tuple[int, bytes]:
         else:
             if str(packed) == record_id:
                 return 2, packed.bytes
-    if record_id and not len(record_id) % 2 and record_id.isascii() and not set(record_id) - _HEX:
+    if _is_hex(record_id):
         return 1, bytes.fromhex(record_id)
+    if record_id[1:2] == ":" and "a" <= record_id[0] <= "z" and _is_hex(record_id[2:]):
+        return 3, record_id[0].encode() + bytes.fromhex(record_id[2:])
     try:
         text = record_id.encode()
     except UnicodeEncodeError as error:
@@ -220,6 +223,10 @@ def _pack_id(record_id: str) -> tuple[int, bytes]:
 
 
 _HEX: Final = frozenset("0123456789abcdef")
+
+
+def _is_hex(text: str) -> bool:
+    return bool(text) and not len(text) % 2 and not set(text) - _HEX
 
 
 def decode(encoded: bytes) -> LineageBlock:
@@ -275,10 +282,8 @@ def _get_consent(data: bytes, at: int, as_of_ms: int) -> tuple[ConsentUse, int]:
     head, at = _get(data, at)
     form, length = head & 3, _bounded("record_id length", head >> 2, MAX_RECORD_ID_BYTES)
     packed, at = data[at : at + length], at + length
-    if form > 2 or (form == 2 and length != DIGEST_BYTES):
-        raise LineageError(
-            f"record id form={form} of {length} bytes must be text, hexadecimal or a UUID; the block is damaged"
-        )
+    if (form == 2 and length != DIGEST_BYTES) or (form == 3 and length < 2):
+        raise LineageError(f"record id of {length} bytes must be of form={form}; the block is damaged")
     version, at = _get(data, at)
     since, at = _get(data, at)
     left, at = _get(data, at)
@@ -290,6 +295,7 @@ _UNPACK_ID: Final[tuple[Callable[[bytes], str], ...]] = (
     bytes.decode,
     bytes.hex,
     lambda packed: str(UUID(bytes=packed)) if len(packed) == DIGEST_BYTES else "",
+    lambda packed: f"{packed[:1].decode()}:{packed[1:].hex()}",
 )
 
 
