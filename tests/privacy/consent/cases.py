@@ -1,6 +1,8 @@
 """Builders and strategies of consent records, small enough that every instant can be checked."""
 
 import re
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ END = 40
 WIDE = Terms(jurisdiction="CN", transfer_basis=TransferBasis.CONTRACT)
 
 
-def scope(purpose="service", topic="*", **other):
+def scope(purpose: str = "service", topic: str = "*", **other: Any) -> Scope:
     """A scope with one purpose and topic; every other dimension `*` unless given."""
     values = {
         "purposes": (purpose,),
@@ -35,7 +37,16 @@ def scope(purpose="service", topic="*", **other):
     return Scope(**{**values, **other})
 
 
-def record(state="given", at=10, *, record_id="c1", principal="p1", window=None, uses=None, **fields):
+def record(
+    state: str = "given",
+    at: int = 10,
+    *,
+    record_id: str = "c1",
+    principal: str = "p1",
+    window: tuple[int, int] | None = None,
+    uses: int | None = None,
+    **fields: Any,
+) -> ConsentRecord:
     """A record at consent time `at`; a given one is valid in `window`, `[at, END)` by default."""
     low, high = window or ((at, END) if state == "given" else (0, 0))
     return ConsentRecord(
@@ -49,7 +60,7 @@ def record(state="given", at=10, *, record_id="c1", principal="p1", window=None,
     )
 
 
-def asking(purpose="service", topic="sofa", **other):
+def asking(purpose: str = "service", topic: str = "sofa", **other: Any) -> ConsentRequest:
     """A request that asks for one thing in every dimension."""
     values = {
         "data_categories": ("behaviour",),
@@ -65,7 +76,7 @@ _ACT = re.compile(
 )
 
 
-def told(text):
+def told(text: str) -> PersonConsents:
     """A person from the boundary table's `known` column; entries are added in the written order."""
     persons = {"A": PersonConsents("p1"), "B": PersonConsents("p2")}
     merged = False
@@ -109,12 +120,12 @@ CHANNELS = ("*", "app", "store")
 COUNTRIES = ("*", "CN", "DE")
 
 
-def some(values, *, empty=True):
+def some(values: tuple[str, ...], *, empty: bool = True) -> st.SearchStrategy[tuple[str, ...]]:
     """Tuples of up to two values."""
     return st.lists(st.sampled_from(values), min_size=0 if empty else 1, max_size=2, unique=True).map(tuple)
 
 
-def scopes(*, grant):
+def scopes(*, grant: bool) -> st.SearchStrategy[Scope]:
     """Scopes; those of grants do not use `*` for purposes."""
     wide = st.sampled_from([("*",), ("*",), ("*",), ()])
     return st.builds(
@@ -128,7 +139,7 @@ def scopes(*, grant):
     )
 
 
-def requests():
+def requests() -> st.SearchStrategy[ConsentRequest]:
     """Requests that the generated scopes may or may not cover."""
     return st.builds(
         ConsentRequest,
@@ -142,7 +153,7 @@ def requests():
 
 
 @st.composite
-def records(draw, principals=("p1",)):
+def records(draw: st.DrawFn, principals: tuple[str, ...] = ("p1",)) -> ConsentRecord:
     """Records of any state, with few ids so that versions meet."""
     state = draw(st.sampled_from(["given"] * 6 + [one.value for one in ConsentState]))
     at = draw(st.integers(0, END - 1))
@@ -160,7 +171,9 @@ def records(draw, principals=("p1",)):
 
 
 @st.composite
-def persons(draw, subject="p1", *, max_records=5, spend=True):
+def persons(
+    draw: st.DrawFn, subject: str = "p1", *, max_records: int = 5, spend: bool = True
+) -> PersonConsents:
     """One identity with records, unreadable records and uses."""
     person = PersonConsents(subject)
     for one in draw(st.lists(records((subject,)), max_size=max_records)):
@@ -171,8 +184,6 @@ def persons(draw, subject="p1", *, max_records=5, spend=True):
     given = [one for one in person.entries if getattr(one, "state", None) == "given"]
     if spend and given and draw(st.booleans()):
         target = draw(st.sampled_from(given)).record_id
-        try:
+        with suppress(ValueError):  # spent already
             person = person.with_use(target, 1, f"r-{subject}-{target}")
-        except ValueError:
-            pass
     return person

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from dayfly.privacy.consent import (
     WAY_OUT,
     ConsentRecord,
     ConsentRequest,
+    ConsentState,
     PersonConsents,
     ReasonCode,
     Requirements,
@@ -31,7 +33,7 @@ from .cases import END, asking, persons, record, requests, scope, told
 DOC = Path(__file__).parents[3] / "docs" / "consent.md"
 
 
-def boundary_rows():
+def boundary_rows() -> list[list[str]]:
     table = DOC.read_text(encoding="utf-8").partition("## Boundary cases")[2].partition("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -42,7 +44,7 @@ def boundary_rows():
 
 
 @pytest.mark.parametrize(("known", "asked", "now", "answer"), boundary_rows())
-def test_boundary_table_of_the_docs_holds(known, asked, now, answer):
+def test_boundary_table_of_the_docs_holds(known: str, asked: str, now: str, answer: str) -> None:
     purpose, _, topic = asked.partition("/")
     request, person = asking(purpose, topic), told(known)
     assert decide(request, person, int(now)).reason == answer
@@ -52,22 +54,22 @@ def test_boundary_table_of_the_docs_holds(known, asked, now, answer):
     )
 
 
-def test_boundary_table_has_its_rows():
+def test_boundary_table_has_its_rows() -> None:
     assert len(boundary_rows()) >= 44
 
 
-def test_every_reason_code_is_documented_and_has_a_way_out():
+def test_every_reason_code_is_documented_and_has_a_way_out() -> None:
     table = DOC.read_text(encoding="utf-8").partition("## Reason codes")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE) == [code.value for code in ReasonCode]
     assert set(WAY_OUT) == set(ReasonCode)
 
 
-def test_example_of_the_docs_runs():
+def test_example_of_the_docs_runs() -> None:
     code = DOC.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     exec(compile(code, "docs/consent.md", "exec"), {})
 
 
-def test_every_reason_code_is_reached():
+def test_every_reason_code_is_reached() -> None:
     reached = {row[3] for row in boundary_rows()}
     narrow = record(
         scope=scope(
@@ -89,14 +91,14 @@ def test_every_reason_code_is_reached():
 
 
 @given(persons(), requests())
-def test_decision_equals_the_oracle_at_every_instant(person, request):
+def test_decision_equals_the_oracle_at_every_instant(person: PersonConsents, request: ConsentRequest) -> None:
     for now in range(END + 1):
         want = oracle.allowed(request, person.entries, person.links, person.spent, now)
         assert decide(request, person, now).allowed == want, now
 
 
 @given(persons(), requests())
-def test_decision_stands_exactly_until_its_instants(person, request):
+def test_decision_stands_exactly_until_its_instants(person: PersonConsents, request: ConsentRequest) -> None:
     decisions = [decide(request, person, now) for now in range(END + 2)]
     for now, decision in enumerate(decisions[:-1]):
         until = decision.next_change_ms
@@ -113,7 +115,7 @@ def test_decision_stands_exactly_until_its_instants(person, request):
 
 
 @given(persons(), st.lists(requests(), max_size=63), st.integers(0, END))
-def test_mask_equals_single_decisions(person, asked, now):
+def test_mask_equals_single_decisions(person: PersonConsents, asked: list[ConsentRequest], now: int) -> None:
     mask, change = compile_mask(asked, person, now)
     decisions = [decide(request, person, now) for request in asked]
     assert mask == sum(decision.allowed << bit for bit, decision in enumerate(decisions))
@@ -121,14 +123,14 @@ def test_mask_equals_single_decisions(person, asked, now):
     assert compile_mask(Requirements(asked), person, now) == (mask, change)
 
 
-def test_mask_holds_63_requirements_and_no_more():
+def test_mask_holds_63_requirements_and_no_more() -> None:
     person = PersonConsents("p1").with_record(record())
     assert compile_mask([asking()] * 63, person, 10)[0] == 2**63 - 1
     with pytest.raises(InvalidArgument, match="requirements=64 must be <= 63"):
         compile_mask([asking()] * 64, person, 10)
 
 
-def test_mask_of_more_scopes_than_are_kept_stays_right():
+def test_mask_of_more_scopes_than_are_kept_stays_right() -> None:
     needs = Requirements([asking()])
     person = PersonConsents("p1").with_record(record())
     for number in range(5_000):
@@ -136,7 +138,7 @@ def test_mask_of_more_scopes_than_are_kept_stays_right():
     assert compile_mask(needs, person, 10)[0] == 1
 
 
-def test_refusal_names_purpose_reason_and_way_out():
+def test_refusal_names_purpose_reason_and_way_out() -> None:
     decision = decide(asking(), PersonConsents("p1"), 5)
     with pytest.raises(
         ConsentRefused, match=r"purpose='service' must be consented .*no_record.*; ask the person"
@@ -147,7 +149,7 @@ def test_refusal_names_purpose_reason_and_way_out():
     assert allowed.require() is allowed
 
 
-def test_decision_names_the_tightest_of_equal_grants():
+def test_decision_names_the_tightest_of_equal_grants() -> None:
     one, two = record(record_id="c1", uses=3), record(record_id="c2", uses=2, window=(10, 20))
     decision = decide(asking(), PersonConsents("p1").with_record(one).with_record(two), 12)
     assert (decision.record_id, decision.uses_left, decision.until_ms) == ("c2", 2, 20)
@@ -161,10 +163,17 @@ JSON = st.recursive(
 FIELDS = ConsentRecord.__struct_fields__
 
 
-@given(st.dictionaries(st.sampled_from(FIELDS), JSON, min_size=1), JSON, JSON, st.booleans())
-def test_decide_never_raises_whatever_a_record_or_request_holds(changes, part, now, direct):
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), JSON, min_size=1),
+    JSON,
+    JSON,
+    st.sampled_from(["direct", "method"]),
+)
+def test_decide_never_raises_whatever_a_record_or_request_holds(
+    changes: dict[str, Any], part: Any, now: Any, way: str
+) -> None:
     broken = msgspec.structs.replace(record(), **changes)
-    if direct:  # garbage that never went through a method
+    if way == "direct":  # garbage that never went through a method
         person = PersonConsents("p1", (broken, part))
     else:
         try:
@@ -179,41 +188,41 @@ def test_decide_never_raises_whatever_a_record_or_request_holds(changes, part, n
 
 
 @pytest.mark.parametrize("person", [None, {}, "p1", 5])
-def test_absent_person_is_no(person):
+def test_absent_person_is_no(person: Any) -> None:
     assert decide(asking(), person, 10).reason is ReasonCode.NO_RECORD
     assert compile_mask([asking()], person, 10) == (0, INT64_MAX)
 
 
 @pytest.mark.parametrize("now", [None, True, "10", 10.0, 2**63, -(2**63) - 1])
-def test_malformed_instant_is_no(now):
+def test_malformed_instant_is_no(now: Any) -> None:
     person = PersonConsents("p1").with_record(record())
     assert decide(asking(), person, now).reason is ReasonCode.MALFORMED_REQUEST
     assert compile_mask([asking()], person, now) == (0, INT64_MAX)
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_record_with_one_malformed_field_denies(field):
+def test_a_record_with_one_malformed_field_denies(field: str) -> None:
     broken = msgspec.structs.replace(record(), **{field: {"not": "readable"}})
     person = PersonConsents("p1").with_record(record(at=9, record_id="c0")).with_record(broken)
     assert decide(asking(), person, 12).reason is ReasonCode.MALFORMED_RECORD
 
 
-def test_request_syntax_is_checked_on_demand():
+def test_request_syntax_is_checked_on_demand() -> None:
     assert asking().checked() == asking()
-    with pytest.raises(InvalidConsent, match="request=.* must hold one dotted purpose"):
+    with pytest.raises(InvalidConsent, match=r"request=.* must hold one dotted purpose"):
         ConsentRequest("Service").checked()
     with pytest.raises(InvalidConsent, match="two-letter country"):
         asking(recipient_country="cn").checked()
 
 
-def test_star_is_met_by_star_only():
+def test_star_is_met_by_star_only() -> None:
     person = PersonConsents("p1").with_record(record(scope=scope(topic="sofa")))
     assert decide(asking(topic="*"), person, 12).reason is ReasonCode.OUT_OF_SCOPE_TOPIC
     person = person.with_record(record(at=11, record_id="c2"))
     assert decide(asking(topic="*"), person, 12).allowed
 
 
-def test_empty_list_grants_nothing_and_limits_no_denial():
+def test_empty_list_grants_nothing_and_limits_no_denial() -> None:
     person = PersonConsents("p1").with_record(record(scope=Scope(purposes=("service",))))
     assert decide(asking(), person, 12).reason is ReasonCode.OUT_OF_SCOPE_TOPIC
     person = PersonConsents("p1").with_record(record()).with_withdrawal(Scope(), 11)
@@ -221,7 +230,9 @@ def test_empty_list_grants_nothing_and_limits_no_denial():
     assert PersonConsents("p1").with_withdrawal(EVERYTHING, 11).entries[0].scope == EVERYTHING
 
 
-def test_use_defaults_to_once():
+def test_use_defaults_to_once() -> None:
     person = PersonConsents("p1").with_record(record(use=UseBudget(max_uses=1))).with_use("c1", 1, "r")
-    assert ConsentRecord(record_id="x", principal="p", state="given", time_ms=0).use == UseBudget(max_uses=1)
+    assert ConsentRecord(record_id="x", principal="p", state=ConsentState.GIVEN, time_ms=0).use == UseBudget(
+        max_uses=1
+    )
     assert decide(asking(), person, 12).reason is ReasonCode.SPENT

@@ -1,6 +1,8 @@
 """Consent states that are *no* by construction: a grant that would allow, and one defect. None may let data through."""
 
 import random
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,6 +30,8 @@ REQUEST = ConsentRequest(
     "service.recommendation", "furniture.children", ("behaviour.view", "contact"), "crm-eu-1", "app", "DE"
 )
 NEEDS = Requirements([REQUEST])
+Case = tuple[PersonConsents, PersonConsents | None]
+"""A person who must be refused and, where there is one, the twin without the defect, who must not."""
 GOOD = {
     "purposes": ("service.recommendation",),
     "topics": ("furniture.children",),
@@ -55,7 +59,7 @@ MISSES = {
     "channels": ((), ("apps",), ("store",), ("wifi", "market")),
     "recipient_countries": ((), ("CN",), ("FR", "CN"), ("DK",)),
 }  # fmt: skip
-JUNK = (
+JUNK: tuple[Any, ...] = (
     None,
     True,
     False,
@@ -77,7 +81,9 @@ JUNK = (
 )
 
 
-def grant(rng, *, at=None, record_id="c1", principal="p1", **changes):
+def grant(
+    rng: random.Random, *, at: int | None = None, record_id: str = "c1", principal: str = "p1", **changes: Any
+) -> ConsentRecord:
     """A given record that covers the request, now, with some dimensions wider than needed."""
     picked = {name: (rng.choice(WIDER[name]),) if rng.random() < 0.3 else GOOD[name] for name in GOOD}
     if "*" in picked["purposes"]:
@@ -96,11 +102,13 @@ def grant(rng, *, at=None, record_id="c1", principal="p1", **changes):
     return ConsentRecord(**{**fields, **changes})
 
 
-def one(record):
+def one(record: ConsentRecord) -> PersonConsents:
     return PersonConsents("p1").with_record(record)
 
 
-def denial(rng, state, at, *, record_id="d1", principal="p1"):
+def denial(
+    rng: random.Random, state: str, at: int, *, record_id: str = "d1", principal: str = "p1"
+) -> ConsentRecord:
     """A denial that touches the request: each dimension equal, broader, narrower, or not stated."""
     near = {
         "purposes": ((), ("*",), ("service",), ("service.recommendation",), ("service.recommendation.beds",)),
@@ -121,11 +129,11 @@ def denial(rng, state, at, *, record_id="d1", principal="p1"):
     )
 
 
-def absent(rng):
+def absent(rng: random.Random) -> Iterator[Case]:
     yield PersonConsents("p1"), None
 
 
-def out_of_scope(rng):
+def out_of_scope(rng: random.Random) -> Iterator[Case]:
     name = rng.choice(list(MISSES))
     good = grant(rng)
     bad = msgspec.structs.replace(
@@ -134,7 +142,7 @@ def out_of_scope(rng):
     yield one(bad), one(good)
 
 
-def out_of_time(rng):
+def out_of_time(rng: random.Random) -> Iterator[Case]:
     good = grant(rng)
     low = rng.choice((NOW + 1, NOW + rng.randrange(1, 400)))
     high = rng.choice((NOW, NOW - rng.randrange(400)))
@@ -145,7 +153,7 @@ def out_of_time(rng):
     yield one(msgspec.structs.replace(good, **changes)), one(good)
 
 
-def denied(rng):
+def denied(rng: random.Random) -> Iterator[Case]:
     good = grant(rng)
     at = rng.choice((good.time_ms, good.time_ms + 1, NOW, NOW + rng.randrange(1, 99)))
     no = denial(rng, rng.choice(("withdrawn", "refused", "invalidated")), at)
@@ -160,7 +168,7 @@ def denied(rng):
     yield person, one(good).with_record(earlier)
 
 
-def ended(rng):
+def ended(rng: random.Random) -> Iterator[Case]:
     good = grant(rng)
     state = ConsentState(rng.choice(("used", "expired", "withdrawn", "refused", "invalidated")))
     end = msgspec.structs.replace(
@@ -180,7 +188,7 @@ def ended(rng):
     yield person, one(good)
 
 
-def spent(rng):
+def spent(rng: random.Random) -> Iterator[Case]:
     uses = rng.randrange(1, 5)
     good = grant(rng, use=UseBudget(max_uses=uses))
     person = one(good)
@@ -194,7 +202,7 @@ def spent(rng):
     yield person, before
 
 
-def superseded(rng):
+def superseded(rng: random.Random) -> Iterator[Case]:
     good = grant(rng, at=NOW - 600)
     name = rng.choice(list(MISSES))
     narrow = msgspec.structs.replace(
@@ -206,7 +214,7 @@ def superseded(rng):
     yield one(acts[0]).with_record(acts[1]), one(good)
 
 
-def malformed(rng):
+def malformed(rng: random.Random) -> Iterator[Case]:
     good = grant(rng)
     field = rng.choice([name for name in ConsentRecord.__struct_fields__ if name != "principal"])
     broken = msgspec.structs.replace(good, **{field: rng.choice(JUNK)})
@@ -217,7 +225,7 @@ def malformed(rng):
         yield base.with_record(broken), one(good)
 
 
-def unparsed(rng):
+def unparsed(rng: random.Random) -> Iterator[Case]:
     good = grant(rng)
     obj = msgspec.to_builtins(denial(rng, "withdrawn", rng.randrange(good.time_ms, NOW)))
     obj[rng.choice(("state", "time_ms", "version", "extra", "scope"))] = rng.choice(([1], "?", 1.5))
@@ -226,13 +234,13 @@ def unparsed(rng):
     yield one(good).with_malformed(obj, NOW), one(good).with_record(malformed_elsewhere(good))
 
 
-def malformed_elsewhere(good):
+def malformed_elsewhere(good: ConsentRecord) -> ConsentRecord:
     """A readable record about something else changes nothing."""
     other = Scope(**{**GOOD, "purposes": ("marketing",)})
     return msgspec.structs.replace(good, record_id="x", state=ConsentState.REFUSED, time_ms=NOW, scope=other)
 
 
-def merged(rng):
+def merged(rng: random.Random) -> Iterator[Case]:
     good = grant(rng)
     merge_ms = rng.randrange(good.time_ms, NOW + 9)
     kind = rng.choice(("denied", "expired", "spent", "malformed"))
@@ -264,10 +272,21 @@ def merged(rng):
     )
 
 
-DEFECTS = (absent, out_of_scope, out_of_time, denied, ended, spent, superseded, malformed, unparsed, merged)
+DEFECTS: tuple[Callable[[random.Random], Iterator[Case]], ...] = (
+    absent,
+    out_of_scope,
+    out_of_time,
+    denied,
+    ended,
+    spent,
+    superseded,
+    malformed,
+    unparsed,
+    merged,
+)
 
 
-def noise(rng, person):
+def noise(rng: random.Random, person: PersonConsents) -> PersonConsents:
     """Records that bear on something else must not matter."""
     if rng.random() < 0.3:
         miss = rng.choice(list(MISSES))
@@ -276,7 +295,7 @@ def noise(rng, person):
     return person
 
 
-def leaks(seed, cases):
+def leaks(seed: int, cases: int) -> tuple[list[tuple[str, PersonConsents]], dict[str, int]]:
     """Run `cases` states; return how many let data through, and how often each defect was the only obstacle."""
     rng = random.Random(seed)
     found, healed, done = [], dict.fromkeys((kind.__name__ for kind in DEFECTS), 0), 0
@@ -292,7 +311,7 @@ def leaks(seed, cases):
     return found, healed
 
 
-def test_no_consent_state_that_is_no_by_construction_lets_data_through():
+def test_no_consent_state_that_is_no_by_construction_lets_data_through() -> None:
     found, healed = leaks(seed=1, cases=20_000)
     assert found == []
     assert all(count > 20 for name, count in healed.items() if name != "absent"), healed
@@ -300,12 +319,12 @@ def test_no_consent_state_that_is_no_by_construction_lets_data_through():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 12))
-def test_a_million_consent_states_let_nothing_through(seed):
+def test_a_million_consent_states_let_nothing_through(seed: int) -> None:
     found, _ = leaks(seed=seed, cases=100_000)
     assert found == []
 
 
-def test_malformed_records_are_kept_with_what_could_be_read():
+def test_malformed_records_are_kept_with_what_could_be_read() -> None:
     kept = malformed_record(
         {"record_id": "m", "time_ms": 7, "scope": {"purposes": ["service"], "topics": 3}}, principal="p1"
     )

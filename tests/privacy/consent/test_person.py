@@ -1,6 +1,7 @@
 """`PersonConsents`: an immutable value, uses, withdrawals, merges, stored form."""
 
 from itertools import permutations
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from dayfly.privacy.consent import (
     EVERYTHING,
     INT64_MAX,
+    ConsentRecord,
+    ConsentRequest,
     ConsentState,
     PersonConsents,
     ReasonCode,
@@ -25,7 +28,7 @@ from .cases import END, asking, persons, record, records, requests, scope
 
 
 @given(st.lists(records(), max_size=5), st.randoms(use_true_random=False))
-def test_arrival_order_changes_nothing(acts, rng):
+def test_arrival_order_changes_nothing(acts: list[ConsentRecord], rng: Any) -> None:
     shuffled = acts[:]
     rng.shuffle(shuffled)
     one, two = PersonConsents("p1"), PersonConsents("p1")
@@ -36,18 +39,18 @@ def test_arrival_order_changes_nothing(acts, rng):
 
 
 @given(persons())
-def test_stored_form_comes_back_equal(person):
+def test_stored_form_comes_back_equal(person: PersonConsents) -> None:
     assert PersonConsents.from_bytes(person.to_bytes()) == person
 
 
-def test_adding_the_same_twice_gives_the_same_value():
+def test_adding_the_same_twice_gives_the_same_value() -> None:
     person = PersonConsents("p1").with_record(record())
     assert person.with_record(record()) is person
     marred = person.with_malformed({"record_id": "m"}, 5)
     assert marred.with_malformed({"record_id": "m"}, 5) is marred
 
 
-def test_a_record_of_somebody_else_is_refused():
+def test_a_record_of_somebody_else_is_refused() -> None:
     with pytest.raises(InvalidConsent, match="principal='p2' must be one of this person's pseudonyms"):
         PersonConsents("p1").with_record(record(principal="p2"))
 
@@ -66,12 +69,12 @@ def test_a_record_of_somebody_else_is_refused():
         (PersonConsents("p1").to_bytes() + b" ", "must be canonical"),
     ],
 )
-def test_altered_stored_form_is_refused(data, message):
+def test_altered_stored_form_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(InvalidConsent, match=message):
         PersonConsents.from_bytes(data)
 
 
-def test_stored_record_with_broken_field_is_refused():
+def test_stored_record_with_broken_field_is_refused() -> None:
     data = PersonConsents("p1").with_record(record()).to_bytes()
     with pytest.raises(InvalidConsent, match="valid_until_ms=10 must be > valid_from_ms=10"):
         PersonConsents.from_bytes(data.replace(b'"valid_until_ms":40', b'"valid_until_ms":10'))
@@ -80,7 +83,7 @@ def test_stored_record_with_broken_field_is_refused():
 # --- uses ------------------------------------------------------------------------------------------------------------
 
 
-def test_uses_are_spent_once_per_reservation_and_never_beyond_the_budget():
+def test_uses_are_spent_once_per_reservation_and_never_beyond_the_budget() -> None:
     person = PersonConsents("p1").with_record(record(uses=3)).with_use("c1", 2, "r1")
     assert person.with_use("c1", 2, "r1") is person
     assert decide(asking(), person, 12).uses_left == 1
@@ -99,12 +102,12 @@ def test_uses_are_spent_once_per_reservation_and_never_beyond_the_budget():
         spent.with_use("c1", 1, "r6")
 
 
-def test_unlimited_budget_counts_uses_without_an_end():
+def test_unlimited_budget_counts_uses_without_an_end() -> None:
     person = PersonConsents("p1").with_record(record(uses=None)).with_use("c1", 10**6, "r1")
     assert decide(asking(), person, 12).uses_left is None
 
 
-def test_uses_come_back_only_where_the_record_says_so():
+def test_uses_come_back_only_where_the_record_says_so() -> None:
     once = record(use=UseBudget(max_uses=1, restore_if_unopened=True))
     person = PersonConsents("p1").with_record(once).with_use("c1", 1, "r1")
     back = person.with_use_restored("r1")
@@ -120,14 +123,14 @@ def test_uses_come_back_only_where_the_record_says_so():
         plain.with_use_restored("r1")
 
 
-def test_withdrawal_speaks_at_its_time_and_scope():
+def test_withdrawal_speaks_at_its_time_and_scope() -> None:
     person = PersonConsents("p1").with_record(record()).with_withdrawal(scope(topic="sofa"), 12)
     assert decide(asking(), person, 12).reason is ReasonCode.WITHDRAWN
     assert decide(asking(topic="lamp"), person, 12).allowed
     assert person.with_withdrawal(scope(topic="sofa"), 12) is person
 
 
-def test_unreadable_time_of_a_record_object_is_never_overtaken():
+def test_unreadable_time_of_a_record_object_is_never_overtaken() -> None:
     broken = msgspec.structs.replace(record(), time_ms="soon")
     person = PersonConsents("p1").with_record(broken)
     assert person.entries[0].time_ms == INT64_MAX
@@ -141,20 +144,24 @@ MERGES = st.integers(0, END)
 
 
 @given(persons("p1"), persons("p2"), MERGES)
-def test_merging_commutes(one, two, at):
+def test_merging_commutes(one: PersonConsents, two: PersonConsents, at: int) -> None:
     assert one.merged_with(two, at) == two.merged_with(one, at)
     assert one.merged_with(two, at).to_bytes() == two.merged_with(one, at).to_bytes()
 
 
 @given(persons("p1"), persons("p2"), persons("p3"), MERGES, MERGES)
-def test_merging_associates_with_the_links_named(one, two, three, first, second):
+def test_merging_associates_with_the_links_named(
+    one: PersonConsents, two: PersonConsents, three: PersonConsents, first: int, second: int
+) -> None:
     left = one.merged_with(two, first, link=("p1", "p2")).merged_with(three, second, link=("p2", "p3"))
     right = one.merged_with(two.merged_with(three, second, link=("p2", "p3")), first, link=("p1", "p2"))
     assert left == right
 
 
 @given(persons("p1"), persons("p2"), persons("p3"), MERGES)
-def test_merging_at_one_instant_associates_in_every_order(one, two, three, at):
+def test_merging_at_one_instant_associates_in_every_order(
+    one: PersonConsents, two: PersonConsents, three: PersonConsents, at: int
+) -> None:
     results = {
         a.merged_with(b, at).merged_with(c, at).to_bytes() for a, b, c in permutations((one, two, three))
     } | {a.merged_with(b.merged_with(c, at), at).to_bytes() for a, b, c in permutations((one, two, three))}
@@ -162,7 +169,14 @@ def test_merging_at_one_instant_associates_in_every_order(one, two, three, at):
 
 
 @given(persons("p1"), persons("p2"), persons("p3"), MERGES, MERGES, st.data())
-def test_merged_decision_equals_the_oracle_at_every_instant(one, two, three, first, second, data):
+def test_merged_decision_equals_the_oracle_at_every_instant(
+    one: PersonConsents,
+    two: PersonConsents,
+    three: PersonConsents,
+    first: int,
+    second: int,
+    data: st.DataObject,
+) -> None:
     person = one.merged_with(two, first).merged_with(three, second)
     for act in data.draw(st.lists(records(("p1", "p2", "p3")), max_size=2)):
         person = person.with_record(act)
@@ -173,7 +187,9 @@ def test_merged_decision_equals_the_oracle_at_every_instant(one, two, three, fir
 
 
 @given(persons("p1"), persons("p2"), MERGES, requests())
-def test_merging_never_allows_what_a_side_that_answered_refuses(one, two, at, request):
+def test_merging_never_allows_what_a_side_that_answered_refuses(
+    one: PersonConsents, two: PersonConsents, at: int, request: ConsentRequest
+) -> None:
     merged = one.merged_with(two, at)
     for now in range(0, END + 1, 4):
         # acts after the merge speak for both sides and may settle; before it each side keeps its own answer
@@ -191,7 +207,9 @@ def test_merging_never_allows_what_a_side_that_answered_refuses(one, two, at, re
 
 
 @given(st.lists(records(), max_size=5), requests(), st.integers(0, END))
-def test_merging_with_a_silent_identity_equals_one_identity(acts, request, at):
+def test_merging_with_a_silent_identity_equals_one_identity(
+    acts: list[ConsentRecord], request: ConsentRequest, at: int
+) -> None:
     alone = PersonConsents("p1")
     for act in acts:
         alone = alone.with_record(act)
@@ -201,7 +219,9 @@ def test_merging_with_a_silent_identity_equals_one_identity(acts, request, at):
 
 
 @given(st.lists(records(("p1", "p2")), max_size=5), requests())
-def test_identities_merged_before_any_act_equal_one_from_the_start(acts, request):
+def test_identities_merged_before_any_act_equal_one_from_the_start(
+    acts: list[ConsentRecord], request: ConsentRequest
+) -> None:
     merged, alone = PersonConsents("p1").merged_with(PersonConsents("p2"), -1), PersonConsents("p1")
     for act in acts:
         merged = merged.with_record(act)
@@ -215,14 +235,14 @@ def test_identities_merged_before_any_act_equal_one_from_the_start(acts, request
         )
 
 
-def test_earliest_expiry_of_two_agreeing_sides_wins():
+def test_earliest_expiry_of_two_agreeing_sides_wins() -> None:
     one = PersonConsents("p1").with_record(record(window=(10, 30)))
     two = PersonConsents("p2").with_record(record(at=12, record_id="c2", principal="p2", window=(12, 20)))
     decision = decide(asking(), one.merged_with(two, 15), 15)
     assert (decision.allowed, decision.until_ms, decision.record_id) == (True, 20, "c2")
 
 
-def test_a_settled_conflict_stays_settled_when_a_silent_identity_joins():
+def test_a_settled_conflict_stays_settled_when_a_silent_identity_joins() -> None:
     one = PersonConsents("p1").with_record(record(at=5))
     two = PersonConsents("p2").with_record(record("refused", 7, record_id="c2", principal="p2"))
     settled = one.merged_with(two, 8).with_record(record(at=9, record_id="c3"))
@@ -232,18 +252,18 @@ def test_a_settled_conflict_stays_settled_when_a_silent_identity_joins():
     assert decide(asking(), settled.merged_with(contrary, 20), 25).reason is ReasonCode.MERGE_CONFLICT
 
 
-def test_links_must_name_one_pseudonym_of_each_side():
+def test_links_must_name_one_pseudonym_of_each_side() -> None:
     with pytest.raises(InvalidConsent, match="principal='p9' must be one of"):
         PersonConsents("p1").merged_with(PersonConsents("p2"), 5, link=("p1", "p9"))
 
 
-def test_uses_of_both_sides_stay_spent():
+def test_uses_of_both_sides_stay_spent() -> None:
     one = PersonConsents("p1").with_record(record(uses=2)).with_use("c1", 1, "r1")
     two = PersonConsents("p2").with_record(record(principal="p2", uses=2)).with_use("c1", 1, "r2")
     assert decide(asking(), one.merged_with(two, 15), 15).reason is ReasonCode.SPENT
 
 
-def test_successor_withdraws_a_record_for_good():
+def test_successor_withdraws_a_record_for_good() -> None:
     given_record = record()
     ended = successor(
         given_record, state=ConsentState.WITHDRAWN, time_ms=12, scope=Scope(purposes=("marketing",))

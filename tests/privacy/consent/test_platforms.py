@@ -241,13 +241,14 @@ def disordered(length: int) -> int:
         statements = [(2 * at + 1, answer) for at, answer in enumerate(answers)]
         for withdrawal in range(0, 2 * length + 1, 2):
             truth = in_order(statements, [withdrawal], 20)
-            for order in permutations([*statements, withdrawal]):
+            arriving: list[tuple[int, bool | None]] = [*statements, (withdrawal, None)]
+            for order in permutations(arriving):
                 person = PersonConsents("p1")
-                for one in order:
-                    if isinstance(one, int):
-                        person = person.with_withdrawal(scope("marketing"), one)
+                for at, answer in order:
+                    if answer is None:
+                        person = person.with_withdrawal(scope("marketing"), at)
                     else:
-                        person = person.with_observation(seen(one[0], ads=one[1]))
+                        person = person.with_observation(seen(at, ads=answer))
                 yes = decide(asks("marketing"), person, 20).allowed
                 assert truth or not yes, order
                 allowed += yes

@@ -3,7 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -154,7 +154,8 @@ def test_real_probes_are_unjoinable_over_days_and_joinable_within(shared_data: P
         .unique(maintain_order=True)
         .gather_every(20)
     )
-    probes, names = keys(), {}
+    probes = keys()
+    names: dict[tuple[date, str], set[bytes]] = {}
     for when, mac, randomised in frame.iter_rows():
         address = (RANDOM[:8] if randomised else FIXED[:8]) + mac[-9:]
         seen = probes.identify(address, int(when.replace(tzinfo=UTC).timestamp() * 1000))

@@ -60,7 +60,7 @@ def test_any_altered_byte_is_found(number: int, place: int, change: int) -> None
     line = bytearray(lines[number].rstrip(b"\n"))
     line[place % len(line)] ^= change
     lines[number] = bytes(line) + b"\n"
-    with pytest.raises(BrokenChain, match="line=|lines="):
+    with pytest.raises(BrokenChain, match=r"line=|lines="):
         verify_audit(lines, end=head)
 
 
@@ -87,7 +87,7 @@ def test_a_failed_write_does_not_advance_the_log() -> None:
         raise OSError("disk full")
 
     audit = AuditLog(fail, key=KEY)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="disk"):
         audit.append("mint", "p", 1, {})
     assert audit.head == GENESIS
 
