@@ -12,7 +12,17 @@ from dayfly.engine.events import EventBatch, ObservedConsent
 from dayfly.engine.intake.context import Context
 from dayfly.engine.intake.documents import read_json
 from dayfly.engine.intake.identity import consent_digest
-from dayfly.engine.intake.kernels_segment import USED, Columns, Job, read_batch
+from dayfly.engine.intake.kernels_blake2b import blake2b_many
+from dayfly.engine.intake.kernels_segment import (
+    CELLS,
+    CHARACTERS,
+    CONSENTS,
+    JOBS,
+    USED,
+    Columns,
+    Job,
+    read_batch,
+)
 from dayfly.engine.intake.tables import build_tables, serves
 from dayfly.engine.policy.model import Channel
 
@@ -96,6 +106,7 @@ class SegmentFast:
         columns = self._columns(count, len(data))
         used = np.zeros(USED, np.int64)
         read_batch(data, tables, columns, used, job)
+        blake2b_many(data, columns.jobs[: used[JOBS]], tables.states, columns.ids)
         return self._rows(columns, used, joined, channel, received_ms)
 
     def _columns(self, count: int, size: int) -> Columns:
@@ -104,7 +115,8 @@ class SegmentFast:
             time_ms=np.empty(count, np.int64),
             type=np.empty(count, np.int64),
             value_offset=np.empty(count, np.int64),
-            ids=np.empty((count, 8), np.uint64),
+            ids=np.empty((4 * count, 2), np.uint64),
+            jobs=np.empty((4 * count, 4), np.int64),
             consent=np.empty(count, np.int64),
             consents=np.empty((count, 3), np.int64),
             values=np.empty(count * self._widest, np.int64),
@@ -116,10 +128,11 @@ class SegmentFast:
     ) -> FastRows:
         read = columns.status.astype(np.bool_)
         whole = bool(read.all())
-        ids = columns.ids if whole else columns.ids[read]
+        ids = columns.ids.reshape(-1, 8)
+        ids = ids if whole else ids[read]
         consent_rows = columns.consent if whole else columns.consent[read]
         time_ms = columns.time_ms if whole else columns.time_ms[read]
-        objects, numbers = _consents(columns.consents[: used[2]], joined)
+        objects, numbers = _consents(columns.consents[: used[CONSENTS]], joined)
         consent = np.append(numbers, np.int32(-1))[consent_rows]
         digests = np.array([item.digest for item in objects] + [0], np.uint64)
         batch = EventBatch(
@@ -134,8 +147,8 @@ class SegmentFast:
             consent=consent,
             consent_digest=digests[consent],
             value_offset=columns.value_offset if whole else columns.value_offset[read],
-            values=columns.values[: used[0]].copy(),
-            strings=columns.strings[: used[1]].copy(),
+            values=columns.values[: used[CELLS]].copy(),
+            strings=columns.strings[: used[CHARACTERS]].copy(),
             consents=tuple(objects),
         )
         return FastRows(batch, read)

