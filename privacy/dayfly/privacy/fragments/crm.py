@@ -112,11 +112,9 @@ def _read_disclosure(text: str) -> tuple[str, JsonValue]:
 
 
 def _unseal(claims: SealedClaims, key: bytes) -> list[str]:
-    """Decrypt `sealed` (JWE `dir` + `A256GCM`) and take the padding off."""
+    """Decrypt `sealed` (JWE `dir` + `A256GCM`, whose header the verifier has compared) and take the padding off."""
     header, _, iv, text, tag = claims.sealed.split(".")
-    plain = AESGCM(key).decrypt(
-        b64url_decode(iv), b64url_decode(text) + b64url_decode(tag), header.encode("ascii")
-    )
+    plain = AESGCM(key).decrypt(b64url_decode(iv), b64url_decode(text) + b64url_decode(tag), header.encode("ascii"))
     joined = plain.rstrip(b"~")
     if len(plain) % _PAD_BLOCK_BYTES or not 1 <= len(plain) - len(joined) <= _PAD_BLOCK_BYTES:
         raise ValueError("padding must fill the last block exactly; ask for a new fragment")
