@@ -38,7 +38,23 @@ def test_row_may_be_published(row: Row) -> None:
 
 @pytest.mark.parametrize(
     "function",
-    "count distinct sum avg min max first last absent first_time regularly stopped restarted sequence in_tag".split(),
+    [
+        "count",
+        "distinct",
+        "sum",
+        "avg",
+        "min",
+        "max",
+        "first",
+        "last",
+        "absent",
+        "first_time",
+        "regularly",
+        "stopped",
+        "restarted",
+        "sequence",
+        "in_tag",
+    ],
 )
 def test_every_function_has_rows_that_hold_and_rows_that_do_not(function: str) -> None:
     expected = {row.expected for row in ROWS if row.tag.text.startswith((f"{function}(", f"!{function}("))}

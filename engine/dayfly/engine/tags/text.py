@@ -277,6 +277,7 @@ class _Reader:
             )
         if kind_of(right) != "list":
             self._fail(right, "must be a list", 'write field in ["a", "b"]')
+        self._note(right, (*path, "values"))
         items = enumerate(children_of(right))
         return FieldIn(field, tuple(self._scalar(item, (*path, "values", at)) for at, item in items))
 
