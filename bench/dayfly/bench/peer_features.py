@@ -1,285 +1,324 @@
 """Per-customer state of the peer engine: what a good Python engineer keeps in dicts and deques, updated event by event.
 
-Every feature answers `ends(subject, now)`: the instant at which its condition stops holding if nothing more arrives, or
-something not later than `now` when it does not hold. So no sweep is needed to know that a tag is over.
+A customer is found once per event; its features are slots of one list. Every feature answers `ends(customer, now)`: the
+instant at which its condition stops holding if nothing more arrives, or something not later than `now` when it does not
+hold. So no sweep is needed to know that a tag is over.
 """
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any, Final, Protocol, TypeAlias
 
-from dayfly.engine.tags.tree import (
-    FieldComparison,
-    FieldIn,
-    FieldPresent,
-    FieldText,
-    Predicate,
-    PredicateAnd,
-    PredicateNot,
-    PredicateOr,
-    Scalar,
-)
+from .peer_predicates import Test
 
-__all__ = ["NEVER", "Absence", "Count", "Distinct", "Feature", "Sum", "Test", "Times", "TwoSteps", "compiled"]
+__all__ = [
+    "NEVER",
+    "Absence",
+    "Count",
+    "Customer",
+    "Distinct",
+    "Ends",
+    "Engine",
+    "Feature",
+    "Rule",
+    "Step",
+    "Sum",
+    "Times",
+    "TwoSteps",
+]
 
 NEVER: Final = 2**63 - 1
 _PRUNE_AT: Final = 64
 
-Test: TypeAlias = Callable[[Mapping[str, Any]], bool]
+
+class Customer:
+    """One customer: a slot per feature, and per rule the instant until which it is held."""
+
+    __slots__ = ("slots", "subject", "until")
+
+    def __init__(self, subject: bytes, features: int, rules: int) -> None:
+        self.subject = subject
+        self.slots: list[Any] = [None] * features
+        self.until = [0] * rules
+
+
+Ends: TypeAlias = Callable[[Customer, int], int]
+
+
+class Rule:
+    """A tag as a conjunction of parts."""
+
+    __slots__ = ("index", "name", "parts", "purpose")
+
+    def __init__(self, index: int, name: str, purpose: str) -> None:
+        self.index, self.name, self.purpose = index, name, purpose
+        self.parts: list[Ends] = []
+
+
+class Engine(Protocol):
+    """What a feature asks of the engine it stands in."""
+
+    clock_ms: int
+    touched: list[Rule]
+
+    def wake(self, at_ms: int, rule: Rule, customer: Customer) -> None:
+        """Judge the rule again at `at_ms`, when time alone may have made it true."""
+
+    def rise(self, rule: Rule, customer: Customer, until_ms: int) -> None:
+        """The rule holds until `until_ms`; tell it when it did not hold before."""
 
 
 class Feature(Protocol):
-    """State of one condition for all customers."""
+    """State of one condition over one event type."""
 
-    def add(self, subject: bytes, time_ms: int, value: Any, now_ms: int, /) -> int:
-        """Take an event in; returns an instant at which time alone may make the condition true, 0 when there is none."""
-
-    def ends(self, subject: bytes, now_ms: int, /) -> int:
-        """First instant at which the condition no longer holds; not later than `now_ms` when it does not hold."""
+    def feed(self, engine: Engine, customer: Customer, time_ms: int, fields: Mapping[str, Any]) -> None:
+        """Take an event in; rules that may change are touched, to be judged when all features are up to date."""
 
 
 class Times:
-    """The newest timestamps of each customer, as many as the largest threshold needs; shared by rules over one event."""
+    """The newest timestamps of each customer, as many as the largest threshold needs; shared by rules over one event.
 
-    __slots__ = ("capacity", "of")
+    A list, not a deque: a deque takes 760 bytes before its second timestamp, and these stay short.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("capacity", "slot", "thresholds", "where")
+
+    def __init__(self, slot: int, where: Test | None) -> None:
+        self.slot, self.where = slot, where
         self.capacity = 1
-        self.of: dict[bytes, deque[int]] = {}
+        self.thresholds: list[tuple[int, int, Rule]] = []
 
-    def add(self, subject: bytes, time_ms: int, _value: Any, _now_ms: int) -> int:
-        """Remember one timestamp, in order of time."""
-        times = self.of.get(subject)
+    def listen(self, least: int, within_ms: int, rule: Rule) -> None:
+        """One more rule over the same event."""
+        self.capacity = max(self.capacity, least)
+        self.thresholds = sorted([*self.thresholds, (least, within_ms, rule)], key=lambda item: item[0])
+
+    def feed(self, engine: Engine, customer: Customer, time_ms: int, fields: Mapping[str, Any]) -> None:
+        """Remember one timestamp; a count never falls by an event, so only thresholds that are met matter."""
+        if self.where is not None and not self.where(fields):
+            return
+        times = customer.slots[self.slot]
         if times is None:
-            self.of[subject] = deque((time_ms,), self.capacity)
+            times = customer.slots[self.slot] = [time_ms]
         elif time_ms >= times[-1]:
             times.append(time_ms)
         else:
-            late = list(times)
-            insort(late, time_ms)
-            self.of[subject] = deque(late, self.capacity)
-        return 0
+            insort(times, time_ms)
+        if len(times) > self.capacity:
+            del times[0]
+        count, now_ms = len(times), engine.clock_ms
+        for least, within_ms, rule in self.thresholds:
+            if count < least:
+                break
+            end_ms = times[-least] + within_ms
+            if end_ms > now_ms:
+                if len(rule.parts) == 1:
+                    engine.rise(rule, customer, end_ms)
+                else:
+                    engine.touched.append(rule)
 
 
 class Count:
-    """At least `least` events within `within_ms`."""
+    """At least `least` events within `within_ms`, over shared timestamps."""
 
-    __slots__ = ("least", "times", "within_ms")
+    __slots__ = ("least", "slot", "within_ms")
 
     def __init__(self, times: Times, least: int, within_ms: int) -> None:
-        self.times, self.least, self.within_ms = times, least, within_ms
-        times.capacity = max(times.capacity, least)
+        self.slot, self.least, self.within_ms = times.slot, least, within_ms
 
-    def ends(self, subject: bytes, _now_ms: int) -> int:
+    def ends(self, customer: Customer, _now_ms: int) -> int:
         """The deciding event's expiry."""
-        times = self.times.of.get(subject)
-        if times is None or len(times) < self.least:
-            return 0
-        return times[-self.least] + self.within_ms
+        times = customer.slots[self.slot]
+        return 0 if times is None or len(times) < self.least else times[-self.least] + self.within_ms
 
 
 class Absence:
     """No event within `within_ms`."""
 
-    __slots__ = ("last", "within_ms")
+    __slots__ = ("rule", "slot", "where", "within_ms")
 
-    def __init__(self, within_ms: int) -> None:
-        self.within_ms = within_ms
-        self.last: dict[bytes, int] = {}
+    def __init__(self, slot: int, where: Test | None, rule: Rule, within_ms: int) -> None:
+        self.slot, self.where, self.rule, self.within_ms = slot, where, rule, within_ms
 
-    def add(self, subject: bytes, time_ms: int, _value: Any, _now_ms: int) -> int:
+    def feed(self, engine: Engine, customer: Customer, time_ms: int, fields: Mapping[str, Any]) -> None:
         """Remember the newest event; the condition becomes true when it has left the window."""
-        newest = max(self.last.get(subject, time_ms), time_ms)
-        self.last[subject] = newest
-        return newest + self.within_ms
+        if self.where is not None and not self.where(fields):
+            return
+        newest = customer.slots[self.slot]
+        if newest is None or time_ms > newest:
+            customer.slots[self.slot] = newest = time_ms
+        if newest + self.within_ms > engine.clock_ms:
+            engine.wake(newest + self.within_ms, self.rule, customer)
+        engine.touched.append(self.rule)
 
-    def ends(self, subject: bytes, now_ms: int) -> int:
+    def ends(self, customer: Customer, now_ms: int) -> int:
         """Never, once it holds."""
-        last = self.last.get(subject)
-        return NEVER if last is None or last + self.within_ms <= now_ms else 0
+        newest = customer.slots[self.slot]
+        return NEVER if newest is None or newest + self.within_ms <= now_ms else 0
 
 
 class Distinct:
-    """At least `least` different values within `within_ms`: a dict from value to its newest time."""
+    """Different values within a window: a dict from value to its newest time, shared by rules over one property."""
 
-    __slots__ = ("least", "seen", "within_ms")
+    __slots__ = ("field", "least", "rules", "slot", "where", "within_ms")
 
-    def __init__(self, least: int, within_ms: int) -> None:
-        self.least, self.within_ms = least, within_ms
-        self.seen: dict[bytes, dict[Any, int]] = {}
+    def __init__(self, slot: int, where: Test | None, field: str) -> None:
+        self.slot, self.where, self.field = slot, where, field
+        self.least, self.within_ms = NEVER, 0
+        self.rules: list[Rule] = []
 
-    def add(self, subject: bytes, time_ms: int, value: Any, now_ms: int) -> int:
+    def listen(self, least: int, within_ms: int, rule: Rule) -> Ends:
+        """One more rule over the same property."""
+        self.least, self.within_ms = min(self.least, least), max(self.within_ms, within_ms)
+        self.rules.append(rule)
+
+        def ends(customer: Customer, _now_ms: int) -> int:
+            """Expiry of the value that is the `least`-th newest."""
+            seen = customer.slots[self.slot]
+            return 0 if seen is None or len(seen) < least else sorted(seen.values())[-least] + within_ms
+
+        return ends
+
+    def feed(self, engine: Engine, customer: Customer, time_ms: int, fields: Mapping[str, Any]) -> None:
         """Remember the value; absent values are left out."""
-        if value is None:
-            return 0
-        seen = self.seen.setdefault(subject, {})
+        value = fields.get(self.field)
+        if value is None or (self.where is not None and not self.where(fields)):
+            return
+        seen = customer.slots[self.slot]
+        if seen is None:
+            seen = customer.slots[self.slot] = {}
         if time_ms > seen.get(value, -1):
             seen[value] = time_ms
         if len(seen) > _PRUNE_AT:
-            edge = now_ms - self.within_ms
-            self.seen[subject] = {kept: newest for kept, newest in seen.items() if newest > edge}
-        return 0
-
-    def ends(self, subject: bytes, _now_ms: int) -> int:
-        """Expiry of the value that is the `least`-th newest."""
-        seen = self.seen.get(subject)
-        if seen is None or len(seen) < self.least:
-            return 0
-        return sorted(seen.values())[-self.least] + self.within_ms
+            edge = engine.clock_ms - self.within_ms
+            customer.slots[self.slot] = {kept: newest for kept, newest in seen.items() if newest > edge}
+        if len(seen) >= self.least:
+            engine.touched.extend(self.rules)
 
 
 class Sum:
     """Sum of a number above `over` millionths within `within_ms`: a deque and a running total, in exact integers."""
 
-    __slots__ = ("of", "over", "totals", "within_ms")
+    __slots__ = ("field", "over", "rule", "slot", "where", "within_ms")
 
-    def __init__(self, over: int, within_ms: int) -> None:
-        self.over, self.within_ms = over, within_ms
-        self.of: dict[bytes, deque[tuple[int, int]]] = {}
-        self.totals: dict[bytes, int] = {}
+    def __init__(
+        self, slot: int, where: Test | None, rule: Rule, *, field: str, over: int, within_ms: int
+    ) -> None:
+        self.slot, self.where, self.rule = slot, where, rule
+        self.field, self.over, self.within_ms = field, over, within_ms
 
-    def add(self, subject: bytes, time_ms: int, value: Any, _now_ms: int) -> int:
+    def feed(self, engine: Engine, customer: Customer, time_ms: int, fields: Mapping[str, Any]) -> None:
         """Add the number; a negative one makes the sum rise when it leaves the window."""
-        if value is None:
-            return 0
+        value = fields.get(self.field)
+        if value is None or (self.where is not None and not self.where(fields)):
+            return
         micro = round(value * 1_000_000)
-        pairs = self.of.setdefault(subject, deque())
+        state = customer.slots[self.slot]
+        if state is None:
+            state = customer.slots[self.slot] = [0, deque()]
+        pairs = state[1]
         if pairs and time_ms < pairs[-1][0]:
             late = list(pairs)
             insort(late, (time_ms, micro))
-            pairs.clear()
-            pairs.extend(late)
+            state[1] = deque(late)
         else:
             pairs.append((time_ms, micro))
-        self.totals[subject] = self.totals.get(subject, 0) + micro
-        return time_ms + self.within_ms if micro < 0 else 0
+        state[0] += micro
+        if micro < 0 and time_ms + self.within_ms > engine.clock_ms:
+            engine.wake(time_ms + self.within_ms, self.rule, customer)
+        engine.touched.append(self.rule)
 
-    def ends(self, subject: bytes, now_ms: int) -> int:
+    def ends(self, customer: Customer, now_ms: int) -> int:
         """The instant at which enough of the oldest numbers have left."""
-        pairs = self.of.get(subject)
-        if not pairs:
+        state = customer.slots[self.slot]
+        if state is None:
             return 0
-        total, edge = self.totals[subject], now_ms - self.within_ms
+        total, pairs = state
+        edge = now_ms - self.within_ms
         while pairs and pairs[0][0] <= edge:
             total -= pairs.popleft()[1]
-        self.totals[subject] = total
+        state[0] = total
         if not pairs or total <= self.over:
             return 0
-        before = pairs[0][0]
+        before: int = pairs[0][0]
         for time_ms, micro in pairs:
             if time_ms != before and total <= self.over:
-                return before + self.within_ms
+                break
             total -= micro
             before = time_ms
         return before + self.within_ms
 
 
 class TwoSteps:
-    """A then B, strictly later, both within `within_ms`, with no C strictly between."""
+    """A then B, strictly later, both within the window, with no C strictly between; shared by rules over one pair.
 
-    __slots__ = ("of", "within_ms")
+    Per customer: the newest A that a B completed, and a sorted list of time x 4 + role, so that at one instant B comes
+    before C and C before A.
+    """
 
-    def __init__(self, within_ms: int) -> None:
-        self.within_ms = within_ms
-        self.of: dict[bytes, tuple[list[int], list[int], list[int], list[int]]] = {}
+    B: Final = 0
+    C: Final = 1
+    A: Final = 2
 
-    def add_step(self, role: int, subject: bytes, time_ms: int, now_ms: int) -> bool:
-        """Take in an A (0), B (1) or C (2); tells whether the answer may have changed."""
-        state = self.of.get(subject)
+    __slots__ = ("rules", "slot", "within_ms")
+
+    def __init__(self, slot: int) -> None:
+        self.slot, self.within_ms = slot, 0
+        self.rules: list[Rule] = []
+
+    def listen(self, within_ms: int, rule: Rule) -> Ends:
+        """One more rule over the same pair."""
+        self.within_ms = max(self.within_ms, within_ms)
+        self.rules.append(rule)
+
+        def ends(customer: Customer, _now_ms: int) -> int:
+            """Expiry of the newest A that a B completed."""
+            state = customer.slots[self.slot]
+            return 0 if state is None or state[0] == 0 else state[0] + within_ms
+
+        return ends
+
+    def take(self, role: int, engine: Engine, customer: Customer, time_ms: int) -> None:
+        """Take in an A, B or C; only a B, or something out of order, changes the answer."""
+        code = time_ms * 4 + role
+        state = customer.slots[self.slot]
         if state is None:
-            state = self.of[subject] = ([], [], [], [0])
-        times, best = state[role], state[3]
-        in_order = all(not other or time_ms >= other[-1] for other in state[:3])
-        if len(times) > _PRUNE_AT:
-            del times[: bisect_right(times, now_ms - self.within_ms)]
-        insort(times, time_ms)
-        if not in_order:
-            best[0] = max((_start(state, at) for at in state[1]), default=0)
-        elif role == 1:
-            best[0] = max(best[0], _start(state, time_ms))
-        return role == 1 or not in_order
-
-    def ends(self, subject: bytes, _now_ms: int) -> int:
-        """Expiry of the newest A that a B completed."""
-        state = self.of.get(subject)
-        return 0 if state is None or state[3][0] == 0 else state[3][0] + self.within_ms
-
-
-def _start(state: tuple[list[int], list[int], list[int], list[int]], end_ms: int) -> int:
-    """Time of the newest A before `end_ms` when no C lies between, else 0."""
-    starts, barriers = state[0], state[2]
-    index = bisect_left(starts, end_ms) - 1
-    if index < 0:
-        return 0
-    after = bisect_right(barriers, starts[index])
-    return 0 if after < len(barriers) and barriers[after] < end_ms else starts[index]
+            customer.slots[self.slot] = [0, [code]]
+            return
+        codes = state[1]
+        if len(codes) > _PRUNE_AT:
+            del codes[: bisect_right(codes, (engine.clock_ms - self.within_ms) * 4 + 3)]
+        if not codes or code >= codes[-1]:
+            codes.append(code)
+            if role != TwoSteps.B:
+                return
+            state[0] = max(state[0], _start(codes, len(codes) - 1))
+        else:
+            insort(codes, code)
+            completed = (_start(codes, at) for at, known in enumerate(codes) if known % 4 == TwoSteps.B)
+            state[0] = max(completed, default=0)
+        engine.touched.extend(self.rules)
 
 
-# --- predicates as closures ----------------------------------------------------------------------------------------------
+class Step:
+    """One role of `TwoSteps`, listening to its event type."""
+
+    __slots__ = ("role", "steps", "where")
+
+    def __init__(self, steps: TwoSteps, role: int, where: Test | None) -> None:
+        self.steps, self.role, self.where = steps, role, where
+
+    def feed(self, engine: Engine, customer: Customer, time_ms: int, fields: Mapping[str, Any]) -> None:
+        """Pass an event that matches on."""
+        if self.where is None or self.where(fields):
+            self.steps.take(self.role, engine, customer, time_ms)
 
 
-def compiled(predicate: Predicate | None) -> Test | None:
-    """A predicate as a Python function over the properties, None when there is nothing to test."""
-    if predicate is None:
-        return None
-    if isinstance(predicate, PredicateNot):
-        part = compiled(predicate.part)
-        return lambda fields: not (part is None or part(fields))
-    if isinstance(predicate, PredicateAnd | PredicateOr):
-        parts = [test for test in map(compiled, predicate.parts) if test is not None]
-        if isinstance(predicate, PredicateAnd):
-            return lambda fields: all(test(fields) for test in parts)
-        return lambda fields: any(test(fields) for test in parts)
-    name = predicate.field.removeprefix("properties.")
-    if isinstance(predicate, FieldPresent):
-        return lambda fields: fields.get(name) is not None
-    if isinstance(predicate, FieldComparison):
-        return _comparison(name, predicate.operator, predicate.value)
-    if isinstance(predicate, FieldIn):
-        wanted = frozenset((_kind(_plain(value)), _plain(value)) for value in predicate.values)
-        return lambda fields: (_kind(fields.get(name)), fields.get(name)) in wanted
-    return _text(name, predicate)
-
-
-def _plain(value: Scalar) -> str | bool | float:
-    return float(value) if isinstance(value, Decimal) else value
-
-
-def _kind(value: object) -> type:
-    return float if type(value) is int else type(value)
-
-
-def _comparison(name: str, sign: str, literal: Scalar) -> Test:
-    value: Any = _plain(literal)
-    kind = _kind(value)
-    tests: dict[str, Callable[[Any], bool]] = {
-        "==": lambda found: found == value,
-        "!=": lambda found: found != value,
-        "<": lambda found: found < value,
-        "<=": lambda found: found <= value,
-        ">": lambda found: found > value,
-        ">=": lambda found: found >= value,
-    }
-    test = tests[sign]
-
-    def run(fields: Mapping[str, Any]) -> bool:
-        found = fields.get(name)
-        return found is not None and _kind(found) is kind and test(found)
-
-    return run
-
-
-def _text(name: str, predicate: FieldText) -> Test:
-    wanted, how = predicate.text, predicate.test
-
-    def run(fields: Mapping[str, Any]) -> bool:
-        found = fields.get(name)
-        if type(found) is not str:
-            return False
-        if how == "contains":
-            return wanted in found
-        return found.startswith(wanted) if how == "startsWith" else found.endswith(wanted)
-
-    return run
+def _start(codes: list[int], end: int) -> int:
+    """Time of the newest A before the B at `end` when no C lies between, else 0."""
+    end_ms = codes[end] // 4
+    for code in reversed(codes[:end]):
+        if code % 4 != TwoSteps.B and code // 4 < end_ms:
+            return code // 4 if code % 4 == TwoSteps.A else 0
+    return 0
