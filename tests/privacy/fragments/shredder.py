@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
     """Mint, lease, shred by every reason, report; then plant a copy of one key and report again."""
     with AppendOnlyFile(folder / "log") as sink, (folder / "events.jsonl").open("wb") as events:
         world = World(fill_random=marked_keys(), sink=sink, settings=ServiceSettings(keys_per_slab=2048))
-        world.cdp._state._log = lambda event: events.write(msgspec.json.encode(event) + b"\n") and None
+        world.cdp._state._log = lambda event: events.writelines([msgspec.json.encode(event), b"\n"])
         minted = []
         for start in range(0, FRAGMENTS, 250):
             outcomes = world.cdp.mint_many(

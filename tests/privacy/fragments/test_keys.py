@@ -45,7 +45,7 @@ def test_a_replaced_key_stays_until_its_last_fragment_and_the_skew_are_over() ->
 def test_rotation_refuses_haste_repetition_and_a_third_key() -> None:
     first, second = new_key(), new_key()
     ring = KeyRing(first, cache_period_ms=CACHE_MS, skew_ms=SKEW_MS)
-    with pytest.raises(KeyRotationError, match="use_from_ms=.* must be >= now_ms"):
+    with pytest.raises(KeyRotationError, match=r"use_from_ms=.* must be >= now_ms"):
         ring.publish(second, NOW_MS, use_from_ms=NOW_MS + CACHE_MS - 1)
     with pytest.raises(KeyRotationError, match="must be new"):
         ring.publish(first, NOW_MS)

@@ -169,7 +169,7 @@ def test_keys_are_distinct_and_the_slab_grows() -> None:
     slab = KeySlab(fill_random=kernel_random(), keys_per_slab=8)
     keys = {bytes(slab.view(slab.take())) for _ in range(100)}
     assert len(keys) == len(slab) == 100
-    assert not slab._head[: slab._left] == bytes(slab._left)
+    assert slab._head[: slab._left] != bytes(slab._left)
     assert bytes(slab._head[slab._left : 256]) == bytes(256 - slab._left), (
         "what left the reservoir is overwritten there"
     )
@@ -197,7 +197,7 @@ def test_a_source_that_fails_gives_no_slot_away() -> None:
 
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_slab_needs_room(number: int) -> None:
-    with pytest.raises(InvalidArgument, match="keys_per_slab=.* must be > 0"):
+    with pytest.raises(InvalidArgument, match=r"keys_per_slab=.* must be > 0"):
         KeySlab(fill_random=counting(), keys_per_slab=number)
 
 

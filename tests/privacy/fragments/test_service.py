@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dayfly.privacy.errors import (
@@ -224,8 +224,9 @@ def test_whatever_goes_in_comes_out(values: dict[str, Any]) -> None:
     try:
         fragment = SHARED.cdp.mint(order(f"h-{next(COUNT)}", fields=fields), NOW_MS)
     except InvalidOrder as refusal:
-        assert "be no claim name" in str(refusal)
-        return
+        told = str(refusal)
+        assume("be no claim name" not in told)
+        raise
     verified = SHARED.crm.verify(fragment.token, NOW_MS)
     pending = SHARED.ask(verified)
     opened = SHARED.crm.open(verified, pending, SHARED.lease(pending.request), NOW_MS)
@@ -316,7 +317,7 @@ def test_what_expired_unopened_is_told_with_its_consent() -> None:
 
 def test_withdrawing_a_consent_destroys_every_fragment_that_rests_on_it() -> None:
     world = World()
-    both = order().consent + (ConsentRef("other", 1, NOW_MS + 9_000_000),)
+    both = (*order().consent, ConsentRef("other", 1, NOW_MS + 9_000_000))
     world.cdp.mint(order("o-1"), NOW_MS)
     world.cdp.mint(order("o-2", consent=both), NOW_MS)
     world.cdp.mint(order("o-3", consent=both[1:]), NOW_MS)
@@ -515,7 +516,7 @@ def test_a_withdrawal_during_the_mint_stops_the_token() -> None:
 
 def test_the_lease_path_must_exist() -> None:
     assert LEASE_URL.endswith("/v1/lease")
-    with pytest.raises(InvalidArgument, match="lease_url='https://cdp.example' must have a path"):
+    with pytest.raises(InvalidArgument, match=r"lease_url='https://cdp\.example' must have a path"):
         _with_lease_url("https://cdp.example")
 
 
@@ -531,14 +532,14 @@ def _with_lease_url(url: str) -> None:
         gate=lambda v: None,
         note_signer=note_signer("x", world.log_key),
         lease_url=url,
-        random_bytes=lambda n: bytes(n),
+        random_bytes=bytes,
     )
 
 
 @pytest.mark.parametrize(
     "settings", [{"clear_ttl_seconds": 301}, {"clear_ttl_seconds": 0}, {"max_lease_seconds": 301}]
 )
-def test_settings_stay_inside_the_documented_limits(settings: dict[str, int]) -> None:
+def test_settings_stay_inside_the_documented_limits(settings: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument, match=r"must lie in \[1, 300\]"):
         ServiceSettings(**settings)
 
@@ -575,10 +576,13 @@ ACTS = st.lists(
 
 
 @given(ACTS)
-def test_minted_is_live_plus_tombstones_whatever_happens(acts: list[tuple[str, int]]) -> None:
+def test_minted_is_live_plus_tombstones_whatever_happens(  # noqa: C901 - one branch per kind of act
+    acts: list[tuple[str, int]],
+) -> None:
     world = World()
     now_ms, tokens = NOW_MS, {}
     told: list[str] = []
+    reasons: set[str] = set()
 
     def make(number: int, use: int | None) -> FragmentOrder:
         ref = ConsentRef(f"c{number % 3}", 1, now_ms + 9_000_000)
@@ -601,7 +605,7 @@ def test_minted_is_live_plus_tombstones_whatever_happens(acts: list[tuple[str, i
             try:
                 world.lease(world.ask(tokens[number], now_ms).request, now_ms)
             except LeaseRefused as refusal:
-                assert refusal.reason == "gone"
+                reasons.add(refusal.reason)
         elif act == "shred" and number in tokens:
             told += [
                 d.jti for d in world.cdp.shred(tokens[number].claims.jti, DestroyReason.OPERATOR, now_ms)
@@ -619,6 +623,7 @@ def test_minted_is_live_plus_tombstones_whatever_happens(acts: list[tuple[str, i
         assert found.minted == found.live + found.size == world.cdp.minted
         assert found.live == world.cdp.live_count() == len(world.cdp._state.slab) == len(world.cdp.live())
     told += [d.jti for d in world.cdp.close()]
+    assert reasons <= {"gone"}
     assert len(told) == len(set(told)) == world.cdp.minted == world.cdp.tombstones
     assert not any(
         (

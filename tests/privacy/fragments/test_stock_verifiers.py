@@ -147,15 +147,14 @@ def test_our_verifier_opens_a_fragment_made_by_other_libraries(world: World) -> 
     claims["_sd"] = [b64url(hashlib.sha256(text.encode()).digest())]
     numbers = world.signing_key.private_numbers()
     point = numbers.public_numbers
-    signer = ECKey.import_key(
-        {
-            "kty": "EC",
-            "crv": "P-256",
-            "x": b64url(point.x.to_bytes(32, "big")),
-            "y": b64url(point.y.to_bytes(32, "big")),
-            "d": b64url(numbers.private_value.to_bytes(32, "big")),
-        }
-    )
+    private: dict[str, Any] = {
+        "kty": "EC",
+        "crv": "P-256",
+        "x": b64url(point.x.to_bytes(32, "big")),
+        "y": b64url(point.y.to_bytes(32, "big")),
+        "d": b64url(numbers.private_value.to_bytes(32, "big")),
+    }
+    signer = ECKey.import_key(private)
     header = json.loads(unb64(fragment.token.split(".")[0]))
     verifier = Verifier(world.cdp.jwks(NOW_MS), ISSUER, AUDIENCE)
     for _ in range(64):
@@ -218,7 +217,7 @@ def test_thumbprints_agree_with_two_libraries() -> None:
         assert (
             thumbprint(key.public_key())
             == jwk.JWK(**published).thumbprint()
-            == ECKey.import_key(published).thumbprint()
+            == ECKey.import_key(dict[str, Any](published)).thumbprint()
         )
 
 

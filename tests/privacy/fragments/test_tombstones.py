@@ -33,6 +33,7 @@ from dayfly.privacy.fragments.tombstones import (
     sign_note,
     verify_consistency,
 )
+from dayfly.privacy.fragments.wire import SealedClaims
 
 from .world import NOW_MS, ORIGIN, World, order
 
@@ -109,7 +110,7 @@ def test_consistency_holds_between_any_two_sizes_and_breaks_on_any_change(first:
     proof = tree_of(entries).consistency_proof(old, new)
     roots = slow_root(entries[:old]), slow_root(entries)
     verify_consistency(old, roots[0], new, roots[1], proof)
-    if 0 < old:
+    if old > 0:
         with pytest.raises(InvalidReceipt):
             verify_consistency(old, bytes(32), new, roots[1], proof)
     if 0 < old < new:
@@ -252,18 +253,18 @@ def test_a_receipt_is_checked_offline_from_its_json_alone() -> None:
     world = World()
     token = world.cdp.mint(order(), NOW_MS).token
     claims = world.crm.verify(token, NOW_MS).claims
-    dead(World(), 3)
+    assert isinstance(claims, SealedClaims)
     world.cdp.shred_consent("c:7Q2mZk1b", NOW_MS + 5)
     wire = msgspec.json.encode(world.cdp.receipt(claims.jti))
     receipt = msgspec.json.decode(wire, type=DeletionReceipt)
-    checkpoint = verify_receipt(receipt, world.note_verifier, ORIGIN, kc=claims.kc)  # type: ignore[attr-defined]
+    checkpoint = verify_receipt(receipt, world.note_verifier, ORIGIN, kc=claims.kc)
     assert (checkpoint.size, checkpoint.minted, checkpoint.live) == (1, 1, 0)
     assert receipt.tombstone == Tombstone(
         jti=claims.jti,
         kc=claims.kc,
         iat=claims.iat,
         exp=claims.exp,
-        dead_ms=NOW_MS + 5,  # type: ignore[attr-defined]
+        dead_ms=NOW_MS + 5,
         reason=DestroyReason.WITHDRAWN,
         leases=0,
     )

@@ -7,7 +7,7 @@ Policy: a valid signature with a high s is refused on purpose, and its low-s twi
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,13 @@ def test_key_sets_with_secrets_or_strangers(shared_data: Path) -> None:
             read_jwks({"keys": bare})
 
 
+def repeating(key: bytes) -> Callable[[memoryview], None]:
+    def fill(buffer: memoryview) -> None:
+        buffer[:] = key * (len(buffer) // len(key))
+
+    return fill
+
+
 def test_sealing_with_a_key_in_the_slab(shared_data: Path) -> None:
     """AES-256-GCM with 96-bit IV and 128-bit tag, keyed from a slab view, both ways."""
     judged = 0
@@ -158,9 +165,7 @@ def test_sealing_with_a_key_in_the_slab(shared_data: Path) -> None:
             continue
         key, iv, aad = (bytes.fromhex(test[part]) for part in ("key", "iv", "aad"))
         text, sealed = bytes.fromhex(test["msg"]), bytes.fromhex(test["ct"] + test["tag"])
-        slab = KeySlab(
-            fill_random=lambda buffer, key=key: buffer.__setitem__(slice(None), key * 8), keys_per_slab=1
-        )
+        slab = KeySlab(fill_random=repeating(key), keys_per_slab=1)
         view = slab.view(slab.take())
         if test["result"] == "valid":
             assert AESGCM(view).encrypt(iv, text, aad) == sealed
