@@ -5,22 +5,24 @@ old" and its neighbours really occur. Everything is a function of the seed. `ran
 `as_batches` cuts it into random `apply` calls, `edge_instants` gives instants worth asking about.
 """
 
+import hashlib
 import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from dayfly.engine.catalog import MICRO, NULL, Catalog, EventType, FieldSpec, FieldType
-from dayfly.engine.events import EventBatch, pack_string
+from dayfly.engine.events import EventBatch, ObservedConsent, pack_string
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Input, Merge, Publish, Tick
 from dayfly.engine.policy.model import Channel, Policy, Settings
 from dayfly.engine.tags.tree import InTag, Tag
 from dayfly.privacy.consent import ConsentRecord, ConsentState, Scope, Terms, TransferBasis, UseBudget
+from dayfly.privacy.consent.platforms import parse_mapping
 from tests.engine.workload_rules import (
     CHANNELS,
     EPOCH_MS,
@@ -51,9 +53,50 @@ DAY_MS: Final = 86_400_000
 _TERMS: Final = Terms(transfer_basis=TransferBasis.CONTRACT)
 
 
+_EVERY: Final = {
+    name: ["*"] for name in ("topics", "data_categories", "recipients", "channels", "recipient_countries")
+}
+_MAPPING: Final = parse_mapping(
+    {
+        "categories": {
+            "help": {
+                "scope": {**_EVERY, "purposes": ["service"]},
+                "validity_seconds": 10**6,
+                "max_uses": None,
+            },
+            "ads": {"scope": {**_EVERY, "purposes": ["marketing"]}, "validity_seconds": 60, "max_uses": None},
+        },
+        "terms": {"transfer_basis": "contract"},
+    }
+)
+_FORMS: Final[dict[str, Literal["segment", "rudderstack"]]] = {"app": "segment", "web": "rudderstack"}
+
+
+def _observed(form: Literal["segment", "rudderstack", "tcf"], content: object) -> ObservedConsent:
+    digest = hashlib.blake2b(f"{form}{content!r}".encode(), digest_size=8).digest()
+    return ObservedConsent(form, content, int.from_bytes(digest, "little"))
+
+
+_OBSERVED: Final = (
+    *(
+        _observed("segment", {"categoryPreferences": {"help": yes, "ads": ads}})
+        for yes in (True, False)
+        for ads in (True, False)
+    ),
+    _observed("segment", {"categoryPreferences": {}}),
+    _observed("segment", {"categoryPreferences": {"help": "yes"}}),
+    _observed("rudderstack", {"allowedConsentIds": ["help", "ads"]}),
+    _observed("rudderstack", {"allowedConsentIds": ["help"], "deniedConsentIds": ["ads"]}),
+    _observed("rudderstack", {"deniedConsentIds": ["help"]}),
+    _observed("rudderstack", 7),
+    _observed("tcf", "CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA"),
+)
+"""Consent objects as banners send them, readable and not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Shares of what happens, each per event."""
+    """Shares of what happens, each per event; `observed` of the events of `app` and `web` carry a consent object."""
 
     late: float = 0.05
     duplicate: float = 0.02
@@ -68,6 +111,7 @@ class Mix:
     erase: float = 0.001
     consent: float = 0.02
     tick: float = 0.02
+    observed: float = 0.0
 
 
 def pseudonym(index: int) -> bytes:
@@ -80,7 +124,14 @@ def pseudonym(index: int) -> bytes:
 def random_policy(rng: random.Random, tags: int, *, version: int = 1) -> Policy:
     """A policy of random tags; the channel ``shop`` is collected only under a consent."""
     channels = tuple(
-        Channel(name, name, collect_under="analytics" if name == "shop" else None) for name in CHANNELS
+        Channel(
+            name,
+            name,
+            collect_under="analytics" if name == "shop" else None,
+            form=_FORMS.get(name, ""),
+            consent=_MAPPING if name in _FORMS else None,
+        )
+        for name in CHANNELS
     )
     settings = Settings(history_ms=40 * DAY_MS, allowed_lateness_ms=2 * DAY_MS, future_skew_ms=300_000)
     catalog = workload_catalog()
@@ -131,6 +182,7 @@ class _Row:
     cells: tuple[int | str, ...]
     event_id: int
     link: int = -1
+    consent: int = -1
 
 
 def _cells(rng: random.Random, kind: EventType, around_ms: int) -> tuple[int | str, ...]:
@@ -161,7 +213,8 @@ def _packed(rows: Sequence[_Row], received: Sequence[int]) -> EventBatch:
                 buffer += encoded
             else:
                 values.append(cell)
-    count = len(rows)
+    used = sorted({row.consent for row in rows if row.consent >= 0})
+    digests = [_OBSERVED[row.consent].digest if row.consent >= 0 else 0 for row in rows]
     return EventBatch(
         received_ms=np.array(received, np.int64),
         time_ms=np.array([row.time_ms for row in rows], np.int64),
@@ -171,11 +224,12 @@ def _packed(rows: Sequence[_Row], received: Sequence[int]) -> EventBatch:
         digest=_words(b"".join((row.event_id + 1).to_bytes(16, "big") for row in rows)),
         type=np.array([row.kind for row in rows], np.int32),
         channel=np.array([row.channel for row in rows], np.int32),
-        consent=np.full(count, -1, np.int32),
-        consent_digest=np.zeros(count, np.uint64),
+        consent=np.array([used.index(row.consent) if row.consent >= 0 else -1 for row in rows], np.int32),
+        consent_digest=np.array(digests, np.uint64),
         value_offset=np.array(offsets, np.int64),
         values=np.array(values, np.int64),
         strings=np.frombuffer(bytes(buffer), np.uint8),
+        consents=tuple(_OBSERVED[index] for index in used),
     )
 
 
@@ -220,7 +274,10 @@ class _Life:
         time_ms = self._time(person)
         cells = _cells(rng, types[kind], self.clock_ms) if kind >= 0 else ()
         link = self._relative(person) if rng.random() < mix.link else -1
-        row = _Row(person, kind, time_ms, rng.randrange(len(CHANNELS)), cells, self.next_id, link)
+        channel = rng.randrange(len(CHANNELS))
+        row = _Row(
+            person, kind, time_ms, channel, cells, self.next_id, link, self._seen_consent(CHANNELS[channel])
+        )
         self.next_id += 1
         self._put(row)
         self.copies.append(row)
@@ -234,6 +291,13 @@ class _Life:
             heapq.heappush(self.edges, (max(instant, self.clock_ms), person))
         elif rng.random() < mix.tie:
             heapq.heappush(self.edges, (self.clock_ms, person))
+
+    def _seen_consent(self, channel: str) -> int:
+        """Number of the consent object inside an event of `channel`, mostly -1 for none."""
+        if self.mix.observed == 0 or channel not in _FORMS or self.rng.random() >= self.mix.observed:
+            return -1
+        wanted = [index for index, seen in enumerate(_OBSERVED) if seen.form in (_FORMS[channel], "tcf")]
+        return self.rng.choice(wanted)
 
     def _put(self, row: _Row) -> None:
         self.rows.append(row)

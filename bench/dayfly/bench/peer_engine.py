@@ -4,7 +4,9 @@ It is what a good Python engineer would write for the same rules: incremental, a
 touch, features shared between rules, natural expiry instead of sweeps, a heap for what only time can bring, typed decoding
 by msgspec and keyed BLAKE2b pseudonyms. It gives the same answers as the engine for what it supports (the tests compare it
 with the brute-force oracle): conjunctions of `count > k`, `distinct >= k`, `sum > x`, `absent` and a sequence of two steps
-with `without`. Time it with the garbage collector off: on, it doubles the peer's cost. It does not support merges, erasures, rule edits, snapshots or consent over time.
+with `without`. It does not support merges, erasures, rule edits, snapshots or consent over time.
+
+Time it with the garbage collector off: on, it doubles the peer's cost.
 """
 
 import heapq

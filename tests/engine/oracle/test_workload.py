@@ -13,7 +13,8 @@ from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Input, Merge, Publish, Tick
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.tags import tree
-from tests.engine.workload import as_batches, edge_instants, pseudonym, random_inputs, random_policy
+from dayfly.privacy.consent import PersonConsents
+from tests.engine.workload import Mix, as_batches, edge_instants, pseudonym, random_inputs, random_policy
 from tests.engine.workload_rules import EPOCH_MS, SPANS_MS, random_tags
 from tests.oracles.consent_real import RealConsent
 from tests.oracles.membership import OracleEngine
@@ -198,3 +199,26 @@ def test_edge_instants_rise(some_life: Life) -> None:
 def test_pseudonyms_differ() -> None:
     assert len({pseudonym(index) for index in range(1_000)}) == 1_000
     assert all(np.frombuffer(pseudonym(index), "<u8").all() for index in range(100))
+
+
+def test_consent_objects_inside_events_change_who_carries_what() -> None:
+    rng = random.Random(6)
+    policy = random_policy(rng, 20)
+    mix = Mix(observed=0.5)
+    inputs = list(random_inputs(rng, policy, events=800, people=10, mix=mix, first_consents=False))
+    forms = Counter(seen.form for item in batches_of(inputs) for seen in item.consents)
+    assert set(forms) == {"segment", "rudderstack", "tcf"}
+    read, unread = (OracleEngine(policy, rules, track=True) for rules in (RealConsent(), DeafConsent()))
+    read.apply(inputs, EPOCH_MS)
+    unread.apply(inputs, EPOCH_MS)
+    assert len(read.log) > len(unread.log) + 20
+    for person in read.people.all():
+        assert person.held == read.tags(person.subject)
+
+
+class DeafConsent(RealConsent):
+    """Consent that does not read what banners say."""
+
+    def observed(self, state: PersonConsents, *_ignored: object) -> PersonConsents:
+        """Nothing changes."""
+        return state
