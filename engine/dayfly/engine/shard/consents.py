@@ -121,6 +121,8 @@ class Consents:
 
 
 def _mapping(channel: Channel) -> PlatformMapping | None:
+    if channel.consent is not None:
+        return channel.consent
     if not channel.consent_categories:
         return None
     return parse_mapping({"categories": dict(channel.consent_categories)})

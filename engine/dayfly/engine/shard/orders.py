@@ -22,7 +22,7 @@ from dayfly.engine.shard.state import Arrays
 from dayfly.engine.tags.tree import Measure
 from dayfly.engine.triggers import OnTag, TagHeld, Trigger, TriggerField
 from dayfly.privacy.consent import INT64_MAX, ConsentRecord, Decision, ReasonCode
-from dayfly.privacy.deident import Masking, parse_masking
+from dayfly.privacy.deident import Masking, Pseudonymise, parse_masking
 from dayfly.privacy.errors import InvalidConsent
 from dayfly.privacy.fragments import ConsentRef, FragmentOrder, OrderField, Profile, RuleRef
 
@@ -138,7 +138,10 @@ class Orders:
                 value, events = self.reader.measure(person, measure, now_ms)
         if value is None:
             return None
-        masked = self._masks[trigger.name, entry.name].apply(_json(value))
+        mask = self._masks[trigger.name, entry.name]
+        if isinstance(mask, Pseudonymise):  # needs a key, which no shard has: the mint applies it
+            return _Shown(OrderField(entry.name, _json(value), valid_until), value, events)  # type: ignore[arg-type]
+        masked = mask.apply(_json(value))
         if not isinstance(masked, str | int | float | bool | list):
             return None
         return _Shown(OrderField(entry.name, masked, valid_until), value, events)

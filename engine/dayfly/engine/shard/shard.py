@@ -12,7 +12,7 @@ import numpy as np
 
 from dayfly.engine.decisions import DeadLetter, Decisions, OrderMade, Recall, Refusal, TagChange
 from dayfly.engine.errors import ShardError
-from dayfly.engine.events import Event, EventBatch
+from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import (
     ConsentGiven,
     ConsentWithdrawn,
@@ -35,6 +35,7 @@ from dayfly.engine.shard.state import Arrays
 from dayfly.engine.shard.waiting import WaitingRoom
 from dayfly.engine.tags.tree import Measure
 from dayfly.privacy.consent import PersonConsents
+from dayfly.privacy.errors import InvalidConsent
 
 __all__ = ["Shard"]
 
@@ -176,9 +177,7 @@ class Shard:
     def _control(self, item: Input, compiled: Mapping[int, Compiled]) -> None:
         match item:
             case ConsentGiven():
-                person = identity.meet(self.arrays, item.subject)
-                self.consents.change(person, self.consents.of(person, item.subject).with_record(item.record))
-                self._consent_changed(person)
+                self._given(item)
             case ConsentWithdrawn():
                 person = identity.meet(self.arrays, item.subject)
                 self.consents.withdraw(person, item.subject, item.purpose, item.topic, self.clock_ms)
@@ -200,6 +199,17 @@ class Shard:
                 raise ShardError("an event batch must be applied as events; this is a defect of the shard")
             case _:
                 assert_never(item)
+
+    def _given(self, item: ConsentGiven) -> None:
+        """Take a record in; one that names another person is a dead letter, for nobody may consent for somebody else."""
+        person = identity.meet(self.arrays, item.subject)
+        try:
+            state = self.consents.of(person, item.subject).with_record(item.record)
+        except InvalidConsent:
+            self._out.dead_letters.append(DeadLetter(self.clock_ms, -1, "consent", "foreign_consent"))
+            return
+        self.consents.change(person, state)
+        self._consent_changed(person)
 
     def _settle(self, person: int) -> None:
         self.arrays.grow()
@@ -434,7 +444,3 @@ class _Outbox:
 def _name(words: "np.ndarray[Any, np.dtype[np.uint64]]") -> bytes:
     return words.astype("<u8").tobytes()
 
-
-def events_of(batch: EventBatch, policy: Policy) -> list[Event]:
-    """A batch's events as values."""
-    return [single_event(batch, index, policy.catalog) for index in range(len(batch))]

@@ -1,0 +1,87 @@
+"""The full decision at the mint and at each lease: consent as it stands now, and the cross-border table. It fails closed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dayfly.engine.policy.model import Policy
+from dayfly.engine.shard.compile import trigger_request
+from dayfly.engine.triggers import Trigger
+from dayfly.privacy.audit import AuditLog
+from dayfly.privacy.consent import PersonConsents, ReasonCode, decide
+from dayfly.privacy.errors import ConsentRefused, TransferRefused
+from dayfly.privacy.fragments import OrderView
+from dayfly.privacy.transfers import (
+    FieldClass,
+    TransferCounts,
+    TransferRequest,
+    decide_transfer,
+)
+
+__all__ = ["Gate"]
+
+
+@dataclass(slots=True)
+class Gate:
+    """Called by the fragment service inside its atomic step.
+
+    Attributes:
+        policy: The policy in force, asked at each decision.
+        consents: A person's consents by pseudonym.
+        counts: People whose data crossed a border this year.
+        audit: Gets every decision.
+    """
+
+    policy: Callable[[], Policy]
+    consents: Callable[[bytes], PersonConsents]
+    counts: TransferCounts
+    audit: AuditLog
+
+    def __call__(self, view: OrderView) -> None:
+        """Let the fragment through, or raise.
+
+        Raises:
+            ConsentRefused: the person's consents do not allow it now, or the trigger is no longer in the policy.
+            TransferRefused: the table does not carry these fields to that country, or a head-count is full.
+        """
+        policy = self.policy()
+        trigger = next((item for item in policy.triggers if item.name == view.rule.id), None)
+        if trigger is None:
+            raise ConsentRefused(
+                f"trigger={view.rule.id!r} must be in the policy in force; publish it again",
+                request=view,
+                reason=ReasonCode.NO_RECORD,
+            )
+        self._consent(trigger, view)
+        self._transfer(trigger, policy, view)
+
+    def _consent(self, trigger: Trigger, view: OrderView) -> None:
+        person = self.consents(view.subject)
+        decision = decide(trigger_request(trigger), person, view.now_ms)
+        self.audit.consent(decision, view.subject, view.now_ms)
+        reserved = any(use.reservation_id == view.order_id for use in person.uses)
+        if decision.reason is ReasonCode.SPENT and reserved and view.order_id not in person.restored:
+            return  # the use that this very fragment spent
+        decision.require()
+
+    def _transfer(self, trigger: Trigger, policy: Policy, view: OrderView) -> None:
+        table = policy.transfer_table
+        if table is None:
+            if trigger.recipient_country == policy.settings.controller_country:
+                return
+            raise TransferRefused(
+                f"recipient_country={trigger.recipient_country!r} must be in a transfer table and the policy has none;"
+                " declare the transfer with its legal basis"
+            )
+        shown = set(view.field_names)
+        classes = {
+            FieldClass.SENSITIVE if entry.sensitive else FieldClass.ORDINARY
+            for entry in trigger.fields
+            if entry.name in shown
+        }
+        for field_class in sorted(classes):
+            request = TransferRequest(trigger.recipient_country, view.audience, field_class, view.subject)
+            decision = decide_transfer(request, table, self.counts, view.now_ms)
+            self.audit.transfer(decision, view.now_ms)
+            decision.require()
+            if decision.row is not None:
+                self.counts.count(view.subject, view.audience, field_class, view.now_ms)

@@ -1,0 +1,330 @@
+"""The engine in one process, in memory: intake, shard, mint, lineage and audit put together.
+
+Everything that reads a clock or draws randomness is outside: callers pass instants, keys and a source of random bytes.
+What a crash would lose is lost here; the durable runtime hosts the same shard.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import msgspec
+
+from dayfly.engine.decisions import Decisions, OrderMade, Recall
+from dayfly.engine.errors import LineageError
+from dayfly.engine.inputs import (
+    ConsentGiven,
+    ConsentWithdrawn,
+    Erase,
+    FragmentEnded,
+    Input,
+    Merge,
+    OrderRefused,
+    Publish,
+    Tick,
+)
+from dayfly.engine.intake import Intake, IntakeResult
+from dayfly.engine.lineage import LineageStore, shapes_of
+from dayfly.engine.lineage.explain import Explanation
+from dayfly.engine.policy.model import Policy
+from dayfly.engine.runtime.gate import Gate
+from dayfly.engine.runtime.keys import EngineKeys
+from dayfly.engine.shard.shard import Shard
+from dayfly.privacy.audit import AuditLog
+from dayfly.privacy.consent import ConsentRecord
+from dayfly.privacy.deident import Pseudonymise, pairwise, parse_masking
+from dayfly.privacy.errors import FragmentError
+from dayfly.privacy.fragments import (
+    Destroyed,
+    DestroyReason,
+    Fragment,
+    FragmentOrder,
+    FragmentService,
+    Lease,
+    LeaseRequest,
+    ServiceSettings,
+    TombstoneSink,
+)
+from dayfly.privacy.transfers import TransferCounts
+
+__all__ = ["MemoryEngine", "MintRefusal", "Outcome"]
+
+
+@dataclass(frozen=True, slots=True)
+class MintRefusal:
+    """An order that the mint refused, and the error's kind."""
+
+    order_id: str
+    trigger: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one call brought.
+
+    Attributes:
+        decisions: The shard's decisions.
+        fragments: Minted, in the order of their orders.
+        mint_refusals: Orders that the full decision at the mint refused.
+        destroyed: Fragments that died: recalled, superseded or expired.
+        intake: Counts of the intake, empty when nothing came through it.
+    """
+
+    decisions: Decisions
+    fragments: tuple[Fragment, ...] = ()
+    mint_refusals: tuple[MintRefusal, ...] = ()
+    destroyed: tuple[Destroyed, ...] = ()
+    intake: Mapping[str, int] = field(default_factory=dict)
+
+
+_RECALLED = {
+    "withdrawn": DestroyReason.WITHDRAWN,
+    "superseded": DestroyReason.SUPERSEDED,
+    "contradicted": DestroyReason.SUPERSEDED,
+    "merged": DestroyReason.WITHDRAWN,
+    "erased": DestroyReason.ERASED,
+}
+
+
+class MemoryEngine:
+    """The whole loop for one tenant. Thread-safe: one call at a time, leases included.
+
+    Args:
+        policy: A checked policy.
+        keys: All keys.
+        recipients: Audience -> RFC 7638 thumbprint of the key it registered.
+        random_bytes: Randomness for token ids, salts and nonces.
+        issuer: `iss` of every fragment.
+        lease_url: Where CRMs lease keys.
+        audit: Takes the lines of the audit log; default: kept in memory.
+        tombstones: Makes the tombstone log outlive the process.
+        lineage: Where lineage is kept; default: in memory.
+        expected_people: Tables are made large enough for so many persons at once.
+        settings: Limits of the fragment service.
+        tap: Sees the inputs of each `apply` and the instant after it, for a log.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        keys: EngineKeys,
+        *,
+        recipients: Mapping[str, str],
+        random_bytes: Callable[[int], bytes],
+        issuer: str = "https://cdp.example",
+        lease_url: str = "https://cdp.example/lease",
+        audit: Callable[[bytes], object] | None = None,
+        tombstones: TombstoneSink | None = None,
+        lineage: LineageStore | None = None,
+        expected_people: int = 1_000,
+        settings: ServiceSettings | None = None,
+        tap: Callable[[Sequence[Input], int], None] | None = None,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._keys = keys
+        self._tap = tap
+        self.shard = Shard(policy, expected_people=expected_people)
+        self.audit_lines: list[bytes] = []
+        self.audit = AuditLog(audit or self.audit_lines.append, key=keys.audit)
+        self.transfers = TransferCounts()
+        self.lineage = lineage or LineageStore.in_memory(subject_key=keys.lineage)
+        self.fragments = FragmentService(
+            issuer=issuer,
+            keys=keys.signing,
+            recipients=recipients,
+            pairwise_sub=lambda subject, audience: pairwise(subject, audience, keys.pairwise),
+            gate=Gate(lambda: self.shard.policy, self.shard.consents_of, self.transfers, self.audit),
+            note_signer=keys.notes,
+            lease_url=lease_url,
+            random_bytes=random_bytes,
+            sink=tombstones,
+            settings=settings,
+        )
+        self._jti_of_order: dict[str, str] = {}
+        self._use_policy(policy)
+
+    def _use_policy(self, policy: Policy) -> None:
+        self.intake = Intake(policy, self._keys.intake)
+        self.lineage.declare(shapes_of(policy).values())
+        self._pseudonymised = {
+            (trigger.name, entry.name): mask
+            for trigger in policy.triggers
+            for entry in trigger.fields
+            if isinstance(mask := parse_masking(entry.masking), Pseudonymise)  # type: ignore[arg-type]
+        }
+
+    # --- telling it -------------------------------------------------------------------------------------------------
+
+    def segment(self, payloads: Sequence[bytes], channel: str, received_ms: int) -> Outcome:
+        """Take Segment or RudderStack payloads in, decide, mint."""
+        with self._lock:
+            return self.take(self.intake.segment(payloads, channel, received_ms), received_ms)
+
+    def take(self, result: IntakeResult, now_ms: int) -> Outcome:
+        """Take the outcome of an intake call in, decide, mint."""
+        outcome = self.apply([result.batch, *result.merges], now_ms)
+        return replace(outcome, intake=result.counts)
+
+    def consent(self, subject: bytes, record: ConsentRecord, now_ms: int) -> Outcome:
+        """Record a consent act of a person."""
+        return self.apply([ConsentGiven(now_ms, subject, record)], now_ms)
+
+    def withdraw(self, subject: bytes, now_ms: int, *, purpose: str = "*", topic: str = "*") -> Outcome:
+        """Withdraw consent; tags, live fragments and their keys under it are gone when this returns."""
+        return self.apply([ConsentWithdrawn(now_ms, subject, purpose, topic)], now_ms)
+
+    def erase(self, subject: bytes, now_ms: int) -> Outcome:
+        """Forget a person: state, live fragments, lineage."""
+        with self._lock:
+            outcome = self.apply([Erase(now_ms, subject)], now_ms)
+            destroyed = self.fragments.shred_subject(subject, now_ms)
+            self.lineage.erase(subject)
+            return replace(outcome, destroyed=(*outcome.destroyed, *destroyed))
+
+    def publish(self, policy: Policy, now_ms: int) -> Outcome:
+        """Put a new policy in force, for everybody at once and from history."""
+        return self.apply([Publish(now_ms, policy)], now_ms)
+
+    def tick(self, now_ms: int) -> Outcome:
+        """Let time pass."""
+        return self.apply([Tick(now_ms)], now_ms)
+
+    def apply(self, inputs: Sequence[Input], now_ms: int) -> Outcome:
+        """Apply inputs to the shard and do what it decides: mint, recall, expire.
+
+        Raises:
+            ShardError: an input cannot be applied; nothing was changed.
+        """
+        with self._lock:
+            expired = self.fragments.expire(now_ms)
+            ended = [FragmentEnded(now_ms, item.order_id, item.leases == 0) for item in expired]
+            decisions = self.shard.apply([*ended, *inputs], now_ms)
+            if self._tap is not None:
+                self._tap([*ended, *inputs], now_ms)
+            for item in inputs:
+                if isinstance(item, Publish):
+                    self._use_policy(item.policy)
+                elif isinstance(item, Merge):
+                    self.lineage.merge(item.subject, item.other)
+            fragments, refusals, destroyed = self._carry_out(decisions, now_ms)
+            for gone in (*expired, *destroyed):
+                self._jti_of_order.pop(gone.order_id, None)
+            return Outcome(decisions, fragments, refusals, (*expired, *destroyed))
+
+    def _carry_out(
+        self, decisions: Decisions, now_ms: int
+    ) -> tuple[tuple[Fragment, ...], tuple[MintRefusal, ...], tuple[Destroyed, ...]]:
+        """Mint and recall in the order in which the shard decided."""
+        destroyed: list[Destroyed] = []
+        fragments: list[Fragment] = []
+        refusals: list[MintRefusal] = []
+        if not decisions.orders and not decisions.recalls:
+            return (), (), ()
+        steps: list[OrderMade | Recall] = [*decisions.orders, *decisions.recalls]
+        for step in sorted(steps, key=lambda item: item.sequence):
+            if isinstance(step, Recall):
+                destroyed += self._recall(step, now_ms)
+                continue
+            try:
+                fragments.append(self._mint(step.order, now_ms))
+            except FragmentError as error:
+                refusals.append(MintRefusal(step.order.order_id, step.order.rule.id, _reason(error)))
+                self.shard.apply([OrderRefused(now_ms, step.order.order_id, _reason(error))], now_ms)
+        return tuple(fragments), tuple(refusals), tuple(destroyed)
+
+    def _mint(self, order: FragmentOrder, now_ms: int) -> Fragment:
+        fragment = self.fragments.mint(self._with_pseudonyms(order), now_ms)
+        self.lineage.put(fragment.jti, order)
+        self._jti_of_order[order.order_id] = fragment.jti
+        self.audit.append(
+            "mint", order.subject, now_ms, {"order_id": order.order_id, "jti": fragment.jti, "audience": order.audience}
+        )
+        return fragment
+
+    def _with_pseudonyms(self, order: FragmentOrder) -> FragmentOrder:
+        """Apply the masks that need a key, which the shard does not have."""
+        if not any((order.rule.id, item.name) in self._pseudonymised for item in order.fields):
+            return order
+        fields = []
+        for item in order.fields:
+            mask = self._pseudonymised.get((order.rule.id, item.name))
+            if mask is not None:
+                masked = mask.apply(item.value, keys=self._keys.intake.pseudonyms)
+                item = msgspec.structs.replace(item, value=masked)  # noqa: PLW2901 - the masked form replaces it
+            fields.append(item)
+        return msgspec.structs.replace(order, fields=tuple(fields))
+
+    def _recall(self, recall: Recall, now_ms: int) -> list[Destroyed]:
+        """Destroy the keys of recalled fragments, and refuse to mint those orders later."""
+        destroyed: list[Destroyed] = []
+        for order_id in recall.order_ids:
+            jti = self._jti_of_order.get(order_id)
+            if jti is not None:
+                destroyed += self.fragments.shred(jti, _RECALLED[recall.reason], now_ms)
+        self.fragments.supersede(recall.order_ids, now_ms)
+        return destroyed
+
+    # --- leasing and explaining ---------------------------------------------------------------------------------------
+
+    def lease(self, request: LeaseRequest, now_ms: int) -> Lease:
+        """Give a CRM the key of a fragment, if everything allows it at this instant.
+
+        Raises:
+            LeaseRefused: with a code; the CRM learns nothing else.
+        """
+        with self._lock:
+            self.shard.apply([], now_ms)  # what time brings comes first: a consent that has just ended is a no
+            return self.fragments.lease(request, now_ms)
+
+    def explain(self, fragment_id: str, name: str) -> Explanation:
+        """Why the CRM sees a field of a fragment (by jti or order id).
+
+        Raises:
+            LineageError: no such fragment or field.
+        """
+        with self._lock:
+            return self.lineage.explain(self._jti(fragment_id), name)
+
+    def explain_all(self, fragment_id: str) -> tuple[Explanation, ...]:
+        """Explanations of all fields of a fragment.
+
+        Raises:
+            LineageError: no such fragment.
+        """
+        with self._lock:
+            return self.lineage.explain_all(self._jti(fragment_id))
+
+    def _jti(self, fragment_id: str) -> str:
+        try:
+            return self.lineage.jti_of(fragment_id)
+        except LineageError:
+            return fragment_id
+
+    def refusals_by_reason(self, outcome: Outcome) -> Counter[str]:
+        """Refusals of one outcome, counted by reason code."""
+        counted = Counter(item.reason for item in outcome.decisions.refusals)
+        counted.update(f"mint.{item.reason}" for item in outcome.mint_refusals)
+        return counted
+
+    def close(self) -> None:
+        """Destroy every live key and close lineage and log."""
+        with self._lock:
+            self.fragments.close()
+            self.lineage.close()
+
+    def __enter__(self) -> Self:
+        """The engine itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+
+def _reason(error: FragmentError) -> str:
+    cause = error.__cause__
+    reason = getattr(cause, "reason", None)
+    return str(reason) if reason is not None else type(cause or error).__name__
