@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from dayfly.privacy.consent import Decision
-from dayfly.privacy.deident._keys import check_key, keyed_state
+from dayfly.privacy.deident.keyed import check_key, keyed_state
 from dayfly.privacy.errors import BrokenChain, InvalidArgument
 from dayfly.privacy.transfers import TransferDecision
 

@@ -3,7 +3,7 @@
 The decision reads acts only. They are derived once per `PersonConsents` value and do not depend on the present time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -167,24 +167,21 @@ def _acts_of(entries: Sequence[ConsentRecord | MalformedRecord]) -> tuple[Act, .
 
 
 def acts_by_subject(
-    entries: Sequence[object], links: Sequence[Link], subject: str
+    entries: Sequence[ConsentRecord | MalformedRecord], links: Sequence[Link]
 ) -> tuple[tuple[Act, ...], ...]:
     """Acts that speak for each identity of a person, latest first.
 
     Args:
-        entries: Records as stored, any order.
+        entries: Sound records, any order.
         links: The person's merges.
-        subject: The identity that unreadable principals are counted under.
 
     Returns:
         One tuple of acts per identity that has any, in order of the identities' names.
     """
-    sound = [readable_entry(entry, subject) for entry in entries]
     if not links:
-        return (_acts_of(sound),) if sound else ()
+        return (_acts_of(entries),) if entries else ()
     spoken: dict[str, list[ConsentRecord | MalformedRecord]] = {}
-    for entry in sound:
+    for entry in entries:
         for identity in _joined(entry.principal, entry.time_ms, links):
             spoken.setdefault(identity, []).append(entry)
-    views: Mapping[str, tuple[Act, ...]] = {name: _acts_of(spoken[name]) for name in sorted(spoken)}
-    return tuple(views.values())
+    return tuple(_acts_of(spoken[name]) for name in sorted(spoken))

@@ -1,14 +1,15 @@
 """`PersonConsents`: everything that is known about one person's consents, as an immutable value."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from dayfly.privacy.errors import InvalidArgument, InvalidConsent
 
-from .acts import Act, Link, acts_by_subject
+from .acts import Act, Link, acts_by_subject, readable_entry
 from .links import canonical_links, subjects_of
 from .observation import Observation, Observed, observe
 from .record import INT64_MAX, ConsentRecord, ConsentState, MalformedRecord, checked_record, malformed_record
@@ -72,6 +73,14 @@ class PersonConsents:
     observed: tuple[Observed, ...] = ()
     _view: tuple[tuple[Act, ...], ...] | None = field(default=None, init=False, repr=False, compare=False)
     _spent: dict[str, int] | None = field(default=None, init=False, repr=False, compare=False)
+    _checked: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def _next(self, **changes: Any) -> Self:
+        """The value with some fields changed; entries that the methods checked are not checked again."""
+        changed = replace(self, **changes)
+        if self._checked or not self.entries:
+            object.__setattr__(changed, "_checked", True)
+        return changed
 
     @property
     def subjects(self) -> frozenset[str]:
@@ -83,9 +92,15 @@ class PersonConsents:
         """Acts per identity, latest first; derived at first use and kept."""
         view = self._view
         if view is None:
-            view = acts_by_subject(self.entries, self.links, self.subject)
+            view = acts_by_subject(self._readable(), self.links)
             object.__setattr__(self, "_view", view)
         return view
+
+    def _readable(self) -> Sequence[Entry]:
+        """Entries every field of which is sound; of anything else, what can be read of it."""
+        if self._checked:
+            return self.entries
+        return [readable_entry(entry, self.subject) for entry in self.entries]
 
     @property
     def spent(self) -> dict[str, int]:
@@ -125,13 +140,13 @@ class PersonConsents:
             entry = malformed_record(record, principal=self.subject, error=str(error))
         self.require_subject(entry.principal)
         entries = _with_entries(self.entries, (entry,))
-        return self if entries is self.entries else replace(self, entries=entries)
+        return self if entries is self.entries else self._next(entries=entries)
 
     def with_malformed(self, obj: object, received_ms: int, *, error: str = "unreadable") -> Self:
         """Add something that was meant as a consent and could not be parsed; it denies until a later readable act."""
         entry = malformed_record(obj, principal=self.subject, received_ms=received_ms, error=error)
         entries = _with_entries(self.entries, (entry,))
-        return self if entries is self.entries else replace(self, entries=entries)
+        return self if entries is self.entries else self._next(entries=entries)
 
     def with_withdrawal(self, scope: Scope, time_ms: int) -> Self:
         """Withdraw consent for a scope, whatever record gave it. An empty list in `scope` limits nothing."""
@@ -167,7 +182,7 @@ class PersonConsents:
             raise InvalidConsent(
                 f"uses={uses} must be <= {max(left, 0)}, what is left of {record_id!r}; ask the person again"
             )
-        return replace(self, uses=tuple(sorted((*self.uses, use))))
+        return self._next(uses=tuple(sorted((*self.uses, use))))
 
     def with_use_restored(self, reservation_id: str) -> Self:
         """Give back the uses of a reservation whose fragment died unopened. Repeating it changes nothing.
@@ -186,7 +201,7 @@ class PersonConsents:
             raise InvalidConsent(
                 f"record_id={use.record_id!r} must say restore_if_unopened to get uses back; count them as spent"
             )
-        return replace(self, restored=tuple(sorted((*self.restored, reservation_id))))
+        return self._next(restored=tuple(sorted((*self.restored, reservation_id))))
 
     def with_observation(self, observation: Observation) -> Self:
         """Take in what a source asserts about the person now; an answer it merely repeats is not a new act.
@@ -195,12 +210,15 @@ class PersonConsents:
         """
         self.require_subject(observation.principal)
         entries, observed = observe(self.entries, self.observed, observation)
-        if observed == self.observed and entries == self.entries:
-            return self
-        entries = (
-            self.entries if entries == self.entries else tuple(sorted(dict.fromkeys(entries), key=_order))
-        )
-        return replace(self, entries=entries, observed=observed)
+        if entries is self.entries:
+            return self if observed is self.observed else self._next(observed=observed)
+        sound = [entry if entry in self.entries else readable_entry(entry, self.subject) for entry in entries]
+        for entry in sound:
+            self.require_subject(entry.principal)
+        ordered = tuple(sorted(dict.fromkeys(sound), key=_order))
+        if ordered != self.entries:
+            return self._next(entries=ordered, observed=observed)
+        return self if observed == self.observed else self._next(observed=observed)
 
     def merged_with(
         self, other: "PersonConsents", merged_at_ms: int, *, link: tuple[str, str] | None = None
@@ -217,7 +235,7 @@ class PersonConsents:
         other.require_subject(two)
         links = canonical_links((*self.links, *other.links, (one, two, merged_at_ms)))
         observed = {(seen.principal, seen.source): seen for seen in sorted((*self.observed, *other.observed))}
-        return replace(
+        merged = replace(
             self,
             subject=min(self.subject, other.subject),
             entries=_with_entries(self.entries, other.entries),
@@ -226,6 +244,9 @@ class PersonConsents:
             restored=tuple(sorted({*self.restored, *other.restored})),
             observed=tuple(sorted(observed.values())),
         )
+        if all(side._checked or not side.entries for side in (self, other)):  # noqa: SLF001 - own class
+            object.__setattr__(merged, "_checked", True)
+        return merged
 
     def _newest_given(self, record_id: str) -> ConsentRecord:
         given = [
@@ -276,6 +297,7 @@ class PersonConsents:
         person = cls(stored.subject, entries, stored.links, stored.uses, stored.restored, stored.observed)
         for record in stored.records:
             checked_record(record)
+        object.__setattr__(person, "_checked", True)
         if person.to_bytes() != data:
             raise InvalidConsent(
                 f"data of {len(data)} bytes must be canonical; store only what to_bytes wrote"

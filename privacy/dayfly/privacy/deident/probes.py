@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from dayfly.privacy.errors import DeidentificationError
 
-from ._keys import check_key, keyed_state
+from .keyed import check_key, keyed_state
 
 __all__ = ["ProbeIdentity", "ProbeKeys", "is_randomised_mac"]
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, NoReturn, Self
 
 from dayfly.privacy.errors import DeidentificationError
 
-from ._keys import PSEUDONYM_BYTES, check_key, keyed_state, raw_bytes, separation
+from .keyed import PSEUDONYM_BYTES, check_key, keyed_state, raw_bytes, separation
 
 __all__ = ["Pseudonym", "PseudonymKeys", "pairwise"]
 
