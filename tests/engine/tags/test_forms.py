@@ -137,8 +137,9 @@ def python_function(
         case FirstTime(match, within):
             return build.first_time(**where_of(match), within=span(within))
         case Regularly(match, every, periods, at_least, times):
-            counts = {"periods": periods, "at_least": at_least, "times": times}
-            return build.regularly(**where_of(match), every=span(every), **counts)
+            return build.regularly(
+                **where_of(match), every=span(every), periods=periods, at_least=at_least, times=times
+            )
         case Stopped(match, within, quiet):
             return build.stopped(**where_of(match), within=span(within), quiet=span(quiet))
         case Restarted(match, within, quiet):
