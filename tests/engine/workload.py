@@ -5,30 +5,24 @@ old" and its neighbours really occur. Everything is a function of the seed. `ran
 `as_batches` cuts it into random `apply` calls, `edge_instants` gives instants worth asking about.
 """
 
-import hashlib
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
-from dayfly.engine.catalog import MICRO, NULL, Catalog, EventType, FieldSpec, FieldType
-from dayfly.engine.events import EventBatch, ObservedConsent, pack_string
+from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Input, Merge, Publish, Tick
-from dayfly.engine.policy.model import Channel, Policy, Settings
-from dayfly.engine.tags.tree import InTag, Tag
-from dayfly.privacy.consent import ConsentRecord, ConsentState, Scope, Terms, TransferBasis, UseBudget
-from dayfly.privacy.consent.platforms import parse_mapping
+from dayfly.engine.policy.model import Policy
+from tests.engine.workload_cuts import as_batches, edge_instants, part_of
+from tests.engine.workload_policy import edited, observed_on, random_policy
+from tests.engine.workload_rows import Row, consent_record, packed, pseudonym, random_cells
 from tests.engine.workload_rules import (
     CHANNELS,
     EPOCH_MS,
     PURPOSES,
     SPANS_MS,
-    TEXTS,
     TOPICS,
     random_tags,
     workload_catalog,
@@ -50,48 +44,6 @@ __all__ = [
 ]
 
 DAY_MS: Final = 86_400_000
-_TERMS: Final = Terms(transfer_basis=TransferBasis.CONTRACT)
-
-
-_EVERY: Final = {
-    name: ["*"] for name in ("topics", "data_categories", "recipients", "channels", "recipient_countries")
-}
-_MAPPING: Final = parse_mapping(
-    {
-        "categories": {
-            "help": {
-                "scope": {**_EVERY, "purposes": ["service"]},
-                "validity_seconds": 10**6,
-                "max_uses": None,
-            },
-            "ads": {"scope": {**_EVERY, "purposes": ["marketing"]}, "validity_seconds": 60, "max_uses": None},
-        },
-        "terms": {"transfer_basis": "contract"},
-    }
-)
-_FORMS: Final[dict[str, Literal["segment", "rudderstack"]]] = {"app": "segment", "web": "rudderstack"}
-
-
-def _observed(form: Literal["segment", "rudderstack", "tcf"], content: object) -> ObservedConsent:
-    digest = hashlib.blake2b(f"{form}{content!r}".encode(), digest_size=8).digest()
-    return ObservedConsent(form, content, int.from_bytes(digest, "little"))
-
-
-_OBSERVED: Final = (
-    *(
-        _observed("segment", {"categoryPreferences": {"help": yes, "ads": ads}})
-        for yes in (True, False)
-        for ads in (True, False)
-    ),
-    _observed("segment", {"categoryPreferences": {}}),
-    _observed("segment", {"categoryPreferences": {"help": "yes"}}),
-    _observed("rudderstack", {"allowedConsentIds": ["help", "ads"]}),
-    _observed("rudderstack", {"allowedConsentIds": ["help"], "deniedConsentIds": ["ads"]}),
-    _observed("rudderstack", {"deniedConsentIds": ["help"]}),
-    _observed("rudderstack", 7),
-    _observed("tcf", "CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA"),
-)
-"""Consent objects as banners send them, readable and not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,132 +66,6 @@ class Mix:
     observed: float = 0.0
 
 
-def pseudonym(index: int) -> bytes:
-    """The 16-byte pseudonym number `index`."""
-    return (index + 1).to_bytes(8, "little") + (0x9E37_79B9_7F4A_7C15 * (index + 1) % 2**64).to_bytes(
-        8, "little"
-    )
-
-
-def random_policy(rng: random.Random, tags: int, *, version: int = 1) -> Policy:
-    """A policy of random tags; the channel ``shop`` is collected only under a consent."""
-    channels = tuple(
-        Channel(
-            name,
-            name,
-            collect_under="analytics" if name == "shop" else None,
-            form=_FORMS.get(name, ""),
-            consent=_MAPPING if name in _FORMS else None,
-        )
-        for name in CHANNELS
-    )
-    settings = Settings(history_ms=40 * DAY_MS, allowed_lateness_ms=2 * DAY_MS, future_skew_ms=300_000)
-    catalog = workload_catalog()
-    return Policy(version, catalog, channels, random_tags(rng, tags, catalog=catalog), settings=settings)
-
-
-def edited(rng: random.Random, policy: Policy) -> Policy:
-    """The next version: some tags changed, some gone, some new, and the catalogue grown and in another order."""
-    names = [tag.name for tag in policy.tags]
-    fresh = random_tags(rng, len(names), catalog=policy.catalog, version=policy.version + 1, names=names)
-    keep = [rng.random() for _ in policy.tags]
-    tags = [old if share < 0.7 else new for old, new, share in zip(policy.tags, fresh, keep, strict=True)]
-    asked = {name for tag in tags for name in _asked(tag)}
-    tags = [tag for tag, share in zip(tags, keep, strict=True) if share < 0.93 or tag.name in asked]
-    added = replace(rng.choice(fresh[:14]), name=f"tag-v{policy.version + 1}")
-    types = [_grown(kind, policy.version) if rng.random() < 0.3 else kind for kind in policy.catalog.types]
-    types.append(EventType(f"Extra {policy.version}", (FieldSpec("note", FieldType.STRING),)))
-    rng.shuffle(types)
-    catalog = Catalog(tuple(types), policy.catalog.channels)
-    return replace(policy, version=policy.version + 1, catalog=catalog, tags=(*tags, added))
-
-
-def _grown(kind: EventType, version: int) -> EventType:
-    return EventType(kind.name, (FieldSpec(f"extra{version}", FieldType.NUMBER), *kind.fields))
-
-
-def _asked(tag: Tag) -> list[str]:
-    found: list[str] = []
-    rest: list[Any] = [tag.when]
-    while rest:
-        part = rest.pop()
-        found += [part.tag] if isinstance(part, InTag) else []
-        rest += list(getattr(part, "parts", ())) + ([part.part] if hasattr(part, "part") else [])
-    return found
-
-
-# --- rows and batches --------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Row:
-    """One event before packing: `cells` are packed values except for text, which is still text."""
-
-    subject: int
-    kind: int
-    time_ms: int
-    channel: int
-    cells: tuple[int | str, ...]
-    event_id: int
-    link: int = -1
-    consent: int = -1
-
-
-def _cells(rng: random.Random, kind: EventType, around_ms: int) -> tuple[int | str, ...]:
-    return tuple(NULL if rng.random() < 0.12 else _cell(rng, spec.type, around_ms) for spec in kind.fields)
-
-
-def _cell(rng: random.Random, kind: FieldType, around_ms: int) -> int | str:
-    if kind is FieldType.STRING:
-        return rng.choice(TEXTS)
-    if kind is FieldType.BOOLEAN:
-        return int(rng.random() < 0.5)
-    if kind is FieldType.TIME:
-        return (EPOCH_MS if rng.random() < 0.5 else around_ms) + rng.choice(SPANS_MS) * rng.randrange(-3, 4)
-    return rng.choice((-1, 0, 1, 2, 5, 9)) * MICRO + rng.choice((0, 0, 500_000, 1, 999_999))
-
-
-def _packed(rows: Sequence[_Row], received: Sequence[int]) -> EventBatch:
-    """Columns of `rows`."""
-    values: list[int] = []
-    offsets: list[int] = []
-    buffer = bytearray()
-    for row in rows:
-        offsets.append(len(values))
-        for cell in row.cells:
-            if isinstance(cell, str):
-                encoded = cell.encode()
-                values.append(pack_string(len(buffer), len(encoded)))
-                buffer += encoded
-            else:
-                values.append(cell)
-    used = sorted({row.consent for row in rows if row.consent >= 0})
-    digests = [_OBSERVED[row.consent].digest if row.consent >= 0 else 0 for row in rows]
-    return EventBatch(
-        received_ms=np.array(received, np.int64),
-        time_ms=np.array([row.time_ms for row in rows], np.int64),
-        subject=_words(b"".join(pseudonym(row.subject) for row in rows)),
-        link=_words(b"".join(pseudonym(row.link) if row.link >= 0 else bytes(16) for row in rows)),
-        event_id=_words(b"".join((row.event_id + 1).to_bytes(16, "little") for row in rows)),
-        digest=_words(b"".join((row.event_id + 1).to_bytes(16, "big") for row in rows)),
-        type=np.array([row.kind for row in rows], np.int32),
-        channel=np.array([row.channel for row in rows], np.int32),
-        consent=np.array([used.index(row.consent) if row.consent >= 0 else -1 for row in rows], np.int32),
-        consent_digest=np.array(digests, np.uint64),
-        value_offset=np.array(offsets, np.int64),
-        values=np.array(values, np.int64),
-        strings=np.frombuffer(bytes(buffer), np.uint8),
-        consents=tuple(_OBSERVED[index] for index in used),
-    )
-
-
-def _words(joined: bytes) -> npt.NDArray[np.uint64]:
-    return np.frombuffer(joined, "<u8").reshape(-1, 2).astype(np.uint64)
-
-
-# --- the life ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class _Life:
     """Everything that the generator remembers while time goes by."""
@@ -249,18 +75,18 @@ class _Life:
     policy: Policy
     mix: Mix
     clock_ms: int = EPOCH_MS
-    rows: list[_Row] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
     recent: dict[int, deque[int]] = field(default_factory=dict)
     edges: list[tuple[int, int]] = field(default_factory=list)
-    copies: deque[_Row] = field(default_factory=lambda: deque(maxlen=2_000))
-    old: list[_Row] = field(default_factory=list)
+    copies: deque[Row] = field(default_factory=lambda: deque(maxlen=2_000))
+    old: list[Row] = field(default_factory=list)
     next_id: int = 0
 
     def flush(self) -> Iterator[EventBatch]:
         """The rows so far as one batch."""
         if self.rows:
-            yield _packed(self.rows, self.received)
+            yield packed(self.rows, self.received)
             self.rows, self.received = [], []
 
     def event(self, person: int) -> None:
@@ -272,10 +98,10 @@ class _Life:
         types = self.policy.catalog.types
         kind = -1 if rng.random() < mix.undeclared else rng.randrange(len(types))
         time_ms = self._time(person)
-        cells = _cells(rng, types[kind], self.clock_ms) if kind >= 0 else ()
+        cells = random_cells(rng, types[kind], self.clock_ms) if kind >= 0 else ()
         link = self._relative(person) if rng.random() < mix.link else -1
         channel = rng.randrange(len(CHANNELS))
-        row = _Row(
+        row = Row(
             person, kind, time_ms, channel, cells, self.next_id, link, self._seen_consent(CHANNELS[channel])
         )
         self.next_id += 1
@@ -294,12 +120,12 @@ class _Life:
 
     def _seen_consent(self, channel: str) -> int:
         """Number of the consent object inside an event of `channel`, mostly -1 for none."""
-        if self.mix.observed == 0 or channel not in _FORMS or self.rng.random() >= self.mix.observed:
+        wanted = observed_on(channel)
+        if self.mix.observed == 0 or not wanted or self.rng.random() >= self.mix.observed:
             return -1
-        wanted = [index for index, seen in enumerate(_OBSERVED) if seen.form in (_FORMS[channel], "tcf")]
         return self.rng.choice(wanted)
 
-    def _put(self, row: _Row) -> None:
+    def _put(self, row: Row) -> None:
         self.rows.append(row)
         self.received.append(self.clock_ms)
 
@@ -344,39 +170,6 @@ class _Life:
         """Another pseudonym of the small circle whose members may turn out to be one person."""
         first = person - person % 5
         return min(first + self.rng.randrange(5), self.people - 1)
-
-
-def consent_record(
-    person: int,
-    at_ms: int,
-    purpose: str,
-    topic: str,
-    *,
-    until_ms: int,
-    from_ms: int | None = None,
-    granted: bool = True,
-) -> ConsentRecord:
-    """A yes or no of pseudonym number `person` to one purpose and topic, for every recipient, channel and country."""
-    principal = pseudonym(person).hex()
-    anything = ("*",)
-    return ConsentRecord(
-        record_id=f"{principal}:{at_ms}:{purpose}:{topic}:{until_ms}:{granted}".replace("*", "all"),
-        principal=principal,
-        state=ConsentState.GIVEN if granted else ConsentState.REFUSED,
-        time_ms=at_ms,
-        valid_from_ms=at_ms if from_ms is None else from_ms,
-        valid_until_ms=until_ms,
-        scope=Scope(
-            purposes=(purpose,),
-            topics=(topic,),
-            data_categories=anything,
-            recipients=anything,
-            channels=anything,
-            recipient_countries=anything,
-        ),
-        use=UseBudget(max_uses=None),
-        terms=_TERMS,
-    )
 
 
 def _consent(life: _Life, person: int) -> Input:
@@ -466,63 +259,3 @@ def random_inputs(
             life.old.clear()
             yield Publish(life.clock_ms, life.policy)
     yield from life.flush()
-
-
-# --- asking and cutting ------------------------------------------------------------------------------------------------
-
-
-def as_batches(inputs: Iterable[Input], rng: random.Random) -> Iterator[tuple[list[Input], int]]:
-    """The same inputs as (inputs, now_ms) of random `apply` calls; event batches are cut anywhere."""
-    part: list[Input] = []
-    now_ms = EPOCH_MS
-    for item in inputs:
-        for piece in _cut(item, rng):
-            part.append(piece)
-            now_ms = max(now_ms, _instant(piece))
-            if rng.random() < 0.3:
-                yield part, now_ms
-                part = []
-    if part:
-        yield part, now_ms
-
-
-def _cut(item: Input, rng: random.Random) -> Iterator[Input]:
-    if not isinstance(item, EventBatch):
-        yield item
-        return
-    start = 0
-    while start < len(item):
-        size = rng.choice((1, 2, 7, 64, 256, 1_000))
-        yield part_of(item, start, min(start + size, len(item)))
-        start += size
-
-
-def part_of(batch: EventBatch, start: int, end: int) -> EventBatch:
-    """Rows `start` to `end`; values and strings stay shared."""
-    rows = slice(start, end)
-    columns = (
-        "received_ms",
-        "time_ms",
-        "subject",
-        "link",
-        "event_id",
-        "digest",
-        "type",
-        "channel",
-        "consent",
-    )
-    parts = {name: getattr(batch, name)[rows] for name in (*columns, "consent_digest", "value_offset")}
-    return replace(batch, **parts)
-
-
-def _instant(item: Input) -> int:
-    return int(item.received_ms[-1]) if isinstance(item, EventBatch) else item.at_ms
-
-
-def edge_instants(inputs: Iterable[Input], rng: random.Random, count: int) -> list[int]:
-    """`count` rising instants: times of events plus a window constant plus -1, 0 or 1 ms."""
-    times = np.concatenate([item.time_ms for item in inputs if isinstance(item, EventBatch)])
-    picked = (
-        int(rng.choice(times)) + rng.choice((0, *SPANS_MS)) + rng.randrange(-1, 2) for _ in range(count)
-    )
-    return sorted(picked)
