@@ -82,6 +82,21 @@ def test_a_crash_while_appending_loses_only_what_was_being_written(
     reader.close()
 
 
+@pytest.mark.parametrize("missing", [1, 5, 17, 18])
+def test_a_last_record_that_misses_bytes_is_cut(tmp_path: Path, missing: int) -> None:
+    path = tmp_path / "lineage"
+    writer = FileRecords(path)
+    writer.append(1, b"kept")
+    size = path.stat().st_size
+    writer.append(1, b"12345")  # a head of 13 bytes and 5 of payload
+    writer.close()
+    os.truncate(path, size + 18 - missing)
+    reader = FileRecords(path)
+    assert [payload for _, _, payload in reader.scan()] == [b"kept"]
+    assert path.stat().st_size == size
+    reader.close()
+
+
 def test_space_that_a_crash_left_unwritten_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "lineage"
     writer = FileRecords(path)

@@ -220,7 +220,10 @@ def _after_order(
         }
         yield Action(shipped_ms, channel, "track", "Order Shipped", shipped)
     if draw.chance(0.12):
-        cancelled_ms = clock.now_ms + int(draw.log_between(2 * MINUTE_MS, 40 * HOUR_MS))
+        if draw.chance(0.5):  # the shipping notice reminds people of what they no longer want
+            cancelled_ms = shipped_ms + int(draw.log_between(MINUTE_MS, 25 * MINUTE_MS))
+        else:
+            cancelled_ms = clock.now_ms + int(draw.log_between(2 * MINUTE_MS, 40 * HOUR_MS))
         reason = draw.one_of(("changed mind", "too late", "found cheaper", "wrong size"))
         cancelled = {"order_id": order_id, "reason": reason, "total": order["total"]}
         yield Action(cancelled_ms, channel, "track", "Order Cancelled", cancelled)
