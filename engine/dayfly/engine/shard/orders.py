@@ -139,10 +139,12 @@ class Orders:
         if value is None:
             return None
         mask = self._masks[trigger.name, entry.name]
-        if isinstance(mask, Pseudonymise):  # needs a key, which no shard has: the mint applies it
-            return _Shown(OrderField(entry.name, _json(value), valid_until), value, events)  # type: ignore[arg-type]
-        masked = mask.apply(_json(value))
-        if not isinstance(masked, str | int | float | bool | list):
+        masked = _json(value)
+        if not isinstance(mask, Pseudonymise):  # that one needs a key, which no shard has: the mint applies it
+            masked = mask.apply(masked)
+        if isinstance(masked, list):
+            masked = tuple(masked)
+        if not isinstance(masked, str | int | float | bool | tuple):
             return None
         return _Shown(OrderField(entry.name, masked, valid_until), value, events)
 
