@@ -114,7 +114,9 @@ def _read_disclosure(text: str) -> tuple[str, JsonValue]:
 def _unseal(claims: SealedClaims, key: bytes) -> list[str]:
     """Decrypt `sealed` (JWE `dir` + `A256GCM`, whose header the verifier has compared) and take the padding off."""
     header, _, iv, text, tag = claims.sealed.split(".")
-    plain = AESGCM(key).decrypt(b64url_decode(iv), b64url_decode(text) + b64url_decode(tag), header.encode("ascii"))
+    plain = AESGCM(key).decrypt(
+        b64url_decode(iv), b64url_decode(text) + b64url_decode(tag), header.encode("ascii")
+    )
     joined = plain.rstrip(b"~")
     if len(plain) % _PAD_BLOCK_BYTES or not 1 <= len(plain) - len(joined) <= _PAD_BLOCK_BYTES:
         raise ValueError("padding must fill the last block exactly; ask for a new fragment")
@@ -140,7 +142,9 @@ def open_sealed(fragment: Verified, key: bytes, until_ms: int) -> OpenedFragment
         raise InvalidFragment
     try:
         texts = _unseal(claims, key)
-        digests = sorted([b64url(hashlib.sha256(text.encode("ascii")).digest()) for text in texts])
+        # A zero byte after each digest makes it 44 characters, of which the first 43 are its own.
+        joined = b64url(b"".join([hashlib.sha256(text.encode("ascii")).digest() + b"\0" for text in texts]))
+        digests = sorted([joined[i : i + 43] for i in range(0, len(joined), 44)])
         named = {(read := _read_disclosure(text))[0]: (read[1], text) for text in texts}
     except (ValueError, InvalidTag, RecursionError):
         named = None

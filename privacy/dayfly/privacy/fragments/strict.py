@@ -7,7 +7,6 @@ configured stock libraries accept 16 to 34 of 89 hostile tokens (`docs/fragments
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -55,9 +54,10 @@ _HALF_ORDER = P256_ORDER // 2
 _ECDSA = ec.ECDSA(SHA256())
 _MAX_MEMBERS = 64
 
-_B64_16 = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]", re.ASCII)
-_B64_32 = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
-_SEALED = re.compile(r"\.\.([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{21}[AQgw])", re.ASCII)
+_LAST_OF_16 = "AQgw"  # base64url of 16 bytes ends in two bits of data and four zeros
+_LAST_OF_32 = "AEIMQUYcgkosw048"  # base64url of 32 bytes ends in four bits of data and two zeros
+_B64_16 = re.compile(rf"[A-Za-z0-9_-]{{21}}[{_LAST_OF_16}]", re.ASCII)
+_B64_32 = re.compile(rf"[A-Za-z0-9_-]{{42}}[{_LAST_OF_32}]", re.ASCII)
 _LEASE_PATH = re.compile(r"/[A-Za-z0-9._~/-]{0,127}", re.ASCII)
 
 
@@ -203,14 +203,21 @@ def _check_leased(claims: SealedClaims | AnswerClaims) -> None:
         _require(2 <= claims.use <= MAX_EXACT_INT, "use")
 
 
+def _spelled_base64url(text: str) -> bool:
+    """Whether only base64url characters occur; the C methods are faster than a pattern on a kilobyte."""
+    return text.isascii() and text.replace("-", "0").replace("_", "0").isalnum()
+
+
 def _check_sealed(claims: SealedClaims) -> None:
     sd = claims.sd
     _require(0 < len(sd) <= _MAX_MEMBERS, "number of digests")
-    _require(all(map(_B64_32.fullmatch, sd)), "digest spelling")
-    _require(all(low < high for low, high in pairwise(sd)), "digests not sorted and distinct")
-    header = sealed_header(claims.jti)
-    _require(claims.sealed.startswith(header), "sealed header")
-    _require(_SEALED.fullmatch(claims.sealed, len(header)) is not None, "sealed shape")
+    _require(all([len(one) == 43 and one[42] in _LAST_OF_32 for one in sd]), "digest length")
+    _require(_spelled_base64url("".join(sd)), "digest spelling")
+    _require(list(sd) == sorted(set(sd)), "digests not sorted and distinct")
+    header, key, iv, text, tag = claims.sealed.split(".")
+    _require(header == sealed_header(claims.jti) and not key, "sealed header")
+    _require(len(iv) == 16 and len(tag) == 22 and tag[21] in _LAST_OF_16, "sealed shape")
+    _require(_spelled_base64url(iv + text + tag) and bool(text), "sealed spelling")
 
 
 def _check_profile(profile: Profile, claims: Claims) -> None:

@@ -130,12 +130,13 @@ def _check_limits(order: FragmentOrder) -> None:
         raise InvalidOrder(
             f"ttl_seconds={order.ttl_seconds!r} must lie in [1, {MAX_TTL_SECONDS}]; shorten the life"
         )
-    if not all(
-        0 <= version <= MAX_EXACT_INT for version in (order.version, *[ref.version for ref in order.consent])
-    ):
-        raise InvalidOrder(
-            f"version={order.version!r} and consent versions must lie in [0, 2^53-1]; count from 0"
-        )
+    if not 0 <= order.version <= MAX_EXACT_INT:
+        raise InvalidOrder(f"version={order.version!r} must lie in [0, 2^53-1]; count upwards from 0")
+    for ref in order.consent:
+        if not 0 <= ref.version <= MAX_EXACT_INT:
+            raise InvalidOrder(
+                f"consent version={ref.version!r} must lie in [0, 2^53-1]; count upwards from 0"
+            )
 
 
 def expiry_seconds(order: FragmentOrder, now_ms: int, clear_ttl_seconds: int) -> int:
