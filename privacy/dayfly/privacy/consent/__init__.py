@@ -3,9 +3,12 @@
 Pure: nothing here reads a clock, draws randomness or does I/O, so that it can run inside a deterministic shard.
 """
 
-from .decision import MAX_REQUIREMENTS, Decision, Requirements, compile_mask, decide
+from .chain import record_digest, successor, verify_chain
+from .decision import Decision, decide
 from .dpv import DpvTaxonomy, load_json_ld, record_from_dpv
+from .mask import MAX_REQUIREMENTS, Requirements, compile_mask
 from .observation import Observation, Observed
+from .parsing import malformed_record, parse_record
 from .person import PersonConsents, Use
 from .platforms import (
     CategoryRule,
@@ -30,11 +33,6 @@ from .record import (
     TransferBasis,
     UseBudget,
     canonical_bytes,
-    malformed_record,
-    parse_record,
-    record_digest,
-    successor,
-    verify_chain,
 )
 from .scope import EVERYTHING, ConsentRequest, Scope
 

@@ -11,16 +11,9 @@ import msgspec
 
 from dayfly.privacy.errors import InvalidConsent
 
+from .parsing import checked_record, malformed_record
 from .reasons import ReasonCode
-from .record import (
-    ENDED,
-    INT64_MAX,
-    ConsentRecord,
-    ConsentState,
-    MalformedRecord,
-    checked_record,
-    malformed_record,
-)
+from .record import ENDED, INT64_MAX, ConsentRecord, ConsentState, MalformedRecord
 from .scope import Scope
 
 __all__ = ["Act", "ActKind", "Link", "acts_by_subject", "readable_entry"]

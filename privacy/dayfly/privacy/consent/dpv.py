@@ -9,7 +9,8 @@ from typing import Any, Final, Self
 
 from dayfly.privacy.errors import InvalidConsent
 
-from .record import ConsentRecord, ConsentState, parse_record
+from .parsing import parse_record
+from .record import ConsentRecord, ConsentState
 
 __all__ = ["DpvTaxonomy", "load_json_ld", "record_from_dpv"]
 

@@ -12,7 +12,8 @@ from dayfly.privacy.errors import InvalidArgument, InvalidConsent
 from .acts import Act, Link, acts_by_subject, readable_entry
 from .links import canonical_links, subjects_of
 from .observation import Observation, Observed, observe
-from .record import INT64_MAX, ConsentRecord, ConsentState, MalformedRecord, checked_record, malformed_record
+from .parsing import checked_record, malformed_record
+from .record import INT64_MAX, ConsentRecord, ConsentState, MalformedRecord
 from .scope import Scope
 
 __all__ = ["PersonConsents", "Use"]

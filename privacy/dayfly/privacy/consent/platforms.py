@@ -14,17 +14,8 @@ from msgspec import Meta
 from dayfly.privacy.errors import InvalidConsent
 
 from .observation import Observation
-from .record import (
-    ConsentRecord,
-    ConsentState,
-    Count,
-    Evidence,
-    Notice,
-    Terms,
-    UseBudget,
-    checked_record,
-    malformed_record,
-)
+from .parsing import checked_record, malformed_record
+from .record import ConsentRecord, ConsentState, Count, Evidence, Notice, Terms, UseBudget
 from .scope import DIMENSIONS, Scope
 
 __all__ = [

@@ -6,7 +6,8 @@ import msgspec
 
 from dayfly.privacy.errors import InvalidConsent
 
-from .record import ConsentRecord, ConsentState, Party, record_digest
+from .chain import record_digest
+from .record import ConsentRecord, ConsentState, Party
 
 __all__ = ["ConsentReceipt", "missing_fields", "receipt", "receipt_json", "receipt_json_ld"]
 
