@@ -316,9 +316,8 @@ class Step:
 
 
 def _start(codes: list[int], end: int) -> int:
-    """Time of the newest A before the B at `end` when no C lies between, else 0."""
-    end_ms = codes[end] // 4
+    """Time of the newest A before the B at `end` when no C lies between, else 0; what is before it in order is earlier."""
     for code in reversed(codes[:end]):
-        if code % 4 != TwoSteps.B and code // 4 < end_ms:
+        if code % 4 != TwoSteps.B:
             return code // 4 if code % 4 == TwoSteps.A else 0
     return 0

@@ -103,6 +103,29 @@ def test_time_alone_may_enter_a_tag() -> None:
     assert peer.feed_events(rows) == [(START + 100, ANN, "t")]
 
 
+def test_a_waiting_event_is_taken_in_before_time_judges_at_its_instant() -> None:
+    gone = tag(
+        And((Comparison(Measure("count", match("view"), 300), ">=", Decimal(1)), Absent(match("cart"), 100)))
+    )
+    peer = PeerEngine(policy(gone))
+    events = [event("cart", 0), event("view", 10), event("cart", 100, received=50), event("order", 250)]
+    assert peer.feed_events(_rows(events)) == [(START + 200, ANN, "t")]
+
+
+def test_a_late_event_exactly_as_old_as_the_window_fires_nothing() -> None:
+    peer = PeerEngine(policy(tag(Comparison(Measure("count", match("view"), 100), ">=", Decimal(1)))))
+    assert peer.feed_events(_rows([event("view", 0, received=100)])) == []
+    assert len(peer.feed_events(_rows([event("view", 2, received=101)]))) == 1
+
+
+def test_numbers_of_one_instant_leave_a_sum_together() -> None:
+    dear = Comparison(Measure("sum", match("view"), 100, "properties.price"), ">", Decimal(5))
+    peer = PeerEngine(policy(tag(dear)))
+    prices = ((0, 3), (0, -2), (10, 6), (105, 0))
+    fires = peer.feed_events(_rows([event("view", at, price=price) for at, price in prices]))
+    assert fires == [(START + 10, ANN, "t")]
+
+
 def test_raw_segment_payloads_give_the_fires_of_their_events() -> None:
     dear = Comparison(Measure("sum", match("view"), 10_000, "properties.price"), ">", Decimal("5.5"))
     peer = PeerEngine(policy(tag(dear)))
