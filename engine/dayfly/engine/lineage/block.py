@@ -29,12 +29,12 @@ Format 1, all integers unsigned LEB128 of minimal length ("uvarint", below 2**64
 Nothing follows. Equal blocks have equal bytes, and `decode` accepts no other bytes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 from dayfly.engine.errors import LineageError
+
+from .record_ids import pack_id, unpack_id
 
 __all__ = [
     "BLOCK_VERSION",
@@ -138,7 +138,7 @@ def encode(block: LineageBlock) -> bytes:
 
 
 def _put_consent(out: bytearray, consent: ConsentUse, as_of_ms: int) -> None:
-    form, packed = _pack_id(consent.record_id)
+    form, packed = pack_id(consent.record_id)
     _put(out, "record_id length", len(packed), below=MAX_RECORD_ID_BYTES + 1, shift=2, low=form)
     out += packed
     _put(out, "version", consent.version)
@@ -199,36 +199,6 @@ def _digest(name: str, value: bytes) -> bytes:
     return value
 
 
-def _pack_id(record_id: str) -> tuple[int, bytes]:
-    """Form and bytes of a record id: digests and UUIDs are common ids and halve in size."""
-    if len(record_id) == 36 and record_id.count("-") == 4:
-        try:
-            packed = UUID(record_id)
-        except ValueError:
-            pass
-        else:
-            if str(packed) == record_id:
-                return 2, packed.bytes
-    if _is_hex(record_id):
-        return 1, bytes.fromhex(record_id)
-    if record_id[1:2] == ":" and "a" <= record_id[0] <= "z" and _is_hex(record_id[2:]):
-        return 3, record_id[0].encode() + bytes.fromhex(record_id[2:])
-    try:
-        text = record_id.encode()
-    except UnicodeEncodeError as error:
-        raise LineageError(
-            f"record_id={record_id!r} must be valid Unicode; correct the consent record"
-        ) from error
-    return 0, text
-
-
-_HEX: Final = frozenset("0123456789abcdef")
-
-
-def _is_hex(text: str) -> bool:
-    return bool(text) and not len(text) % 2 and not set(text) - _HEX
-
-
 def decode(encoded: bytes) -> LineageBlock:
     """The block that `encode` gives `encoded` for.
 
@@ -287,16 +257,8 @@ def _get_consent(data: bytes, at: int, as_of_ms: int) -> tuple[ConsentUse, int]:
     version, at = _get(data, at)
     since, at = _get(data, at)
     left, at = _get(data, at)
-    record_id = _UNPACK_ID[form](packed)
+    record_id = unpack_id(form, packed)
     return ConsentUse(record_id, version, as_of_ms - since, as_of_ms + left), at
-
-
-_UNPACK_ID: Final[tuple[Callable[[bytes], str], ...]] = (
-    bytes.decode,
-    bytes.hex,
-    lambda packed: str(UUID(bytes=packed)) if len(packed) == DIGEST_BYTES else "",
-    lambda packed: f"{packed[:1].decode()}:{packed[1:].hex()}",
-)
 
 
 def _get_fields(data: bytes, at: int, events: int) -> tuple[tuple[FieldLineage, ...], int]:

@@ -28,21 +28,27 @@ class Records(Protocol):
 
     def append(self, kind: int, payload: bytes) -> int:
         """Add a record of `kind` (1 to 255) and return its position."""
+        ...
 
     def read(self, position: int) -> bytes:
         """Payload of the record at `position`."""
+        ...
 
     def erase(self, position: int) -> None:
         """Destroy the payload of the record at `position`."""
+        ...
 
     def scan(self) -> Iterator[tuple[int, int, bytes]]:
         """Position, kind and payload of every record that is not erased, in the order of writing."""
+        ...
 
     def sync(self) -> None:
         """Make everything so far durable."""
+        ...
 
     def close(self) -> None:
         """Release what is held; further calls are errors."""
+        ...
 
 
 class MemoryRecords:
