@@ -301,7 +301,7 @@ def scan(data: Bytes, at: int, end: int, tape: Ints, stack: Ints, limits: Ints) 
 
 
 @kernel
-def micro_of(data: Bytes, start: int, end: int) -> int:
+def micro_of(data: Bytes, start: int, end: int) -> Any:
     """Millionths of a number of the scanner's form, as `catalog.to_micro` gives them; `NOT_HERE` beyond 15 digits or the limit."""
     at = start
     negative = load8(data, at) == 45
@@ -338,7 +338,7 @@ def micro_of(data: Bytes, start: int, end: int) -> int:
 
 
 @kernel
-def _digits(data: Bytes, at: int, count: int) -> int:
+def _digits(data: Bytes, at: int, count: int) -> Any:
     """Value of `count` digits at `at`; far below zero when one is none."""
     value = 0
     for i in range(count):
@@ -350,7 +350,7 @@ def _digits(data: Bytes, at: int, count: int) -> int:
 
 
 @kernel
-def milliseconds_of(data: Bytes, start: int, end: int) -> int:
+def milliseconds_of(data: Bytes, start: int, end: int) -> Any:
     """Milliseconds UTC of ``YYYY-MM-DDTHH:MM:SS[.d{1,9}]Z``; `NOT_HERE` for every other form, which RFC 3339 may still allow."""
     length = end - start
     if length < 20 or length > 30 or length == 21:

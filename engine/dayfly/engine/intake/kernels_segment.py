@@ -215,7 +215,7 @@ def _time_ms(data: Bytes, tape: Ints, slots: Ints, numbers: Ints, envelope_ms: i
     moment = stated if original == ABSENT or stated != ABSENT else original
     if moment == ABSENT:
         moment = received
-    elif sent != ABSENT and numbers[CORRECT] and (original == ABSENT or stated == ABSENT):
+    elif sent != ABSENT and numbers[CORRECT] and (ABSENT in (original, stated)):
         moment += received - sent
     ahead = moment - received
     return UNREADABLE if ahead > numbers[FUTURE] or -ahead > numbers[LATE] else moment
@@ -245,7 +245,7 @@ def _cell(data: Bytes, tape: Ints, at: int, kind: int, strings: Bytes, used: Int
         return place << LENGTH_BITS | length
     if kind == NUMERIC and found == NUMBER:
         return micro_of(data, start, end)
-    if kind == TRUTH and (found == TRUE or found == FALSE):  # noqa: PLR1714 - a tuple costs an allocation here
+    if kind == TRUTH and (found in (TRUE, FALSE)):
         return 1 if found == TRUE else 0
     if kind == INSTANT and found == STRING:
         return milliseconds_of(data, start + 1, end - 1)
@@ -298,7 +298,7 @@ def _track_type(data: Bytes, tape: Ints, slots: Ints, edges: Ints, buckets: Ints
 @kernel
 def _containers(call: int, type_node: int, tape: Ints, slots: Ints, node_of: Ints) -> bool:
     """Mark the objects whose members are read; False when one that must be an object is something else."""
-    at = slots[TRAITS] if call == IDENTIFY or call == GROUP else slots[PROPERTIES]  # noqa: PLR1714 - as in `_cell`
+    at = slots[TRAITS] if call in (IDENTIFY, GROUP) else slots[PROPERTIES]
     if at >= 0 and tape[at, KIND] == OBJECT:
         node_of[at] = type_node
     elif at >= 0 and tape[at, KIND] != NULL_KIND:
@@ -429,7 +429,7 @@ def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: J
         else:
             event_type = types[len(types) - CALLS + call, 0]
         moment = _time_ms(data, tape, slots, numbers, sent_ms[row])
-        if event_type == UNREADABLE or moment == UNREADABLE:
+        if UNREADABLE in (event_type, moment):
             continue
         type_node, width, first_field = -1, 0, 0
         if event_type >= 0:
@@ -442,7 +442,7 @@ def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: J
             values[cells + i] = NOT_HERE
         # Fields of page, screen and group calls may stand beside the properties and then take precedence.
         first_beside, beside = NAME, 0
-        if event_type >= 0 and (call == PAGE or call == SCREEN):
+        if event_type >= 0 and (call in (PAGE, SCREEN)):
             beside = 2
         elif event_type >= 0 and call == GROUP:
             first_beside, beside = GROUP_ID, 1
