@@ -12,7 +12,8 @@
         ├── PolicyError (ValueError)        a policy file is refused; carries file and line
         ├── ShardError                      an input that the shard cannot apply
         │   └── SnapshotError (ValueError)  bytes that are no snapshot of this version
-        └── LineageError                    no lineage for what was asked
+        ├── LineageError                    no lineage for what was asked
+        └── GeneratorError (ValueError)     a setting of the event generator breaks its rule
 
 Each message names the value, the rule and the way out.
 """
@@ -22,6 +23,7 @@ from dayfly.privacy.errors import DayflyError
 __all__ = [
     "CatalogError",
     "EngineError",
+    "GeneratorError",
     "IntakeError",
     "LineageError",
     "PolicyError",
@@ -99,3 +101,10 @@ class SnapshotError(ShardError, ValueError):
 
 class LineageError(EngineError):
     """There is no lineage for the fragment or field asked for."""
+
+
+# --- generator -------------------------------------------------------------------------------------------------------
+
+
+class GeneratorError(EngineError, ValueError):
+    """A setting of the event generator breaks its rule."""

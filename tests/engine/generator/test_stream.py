@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dayfly.engine.generator import FILE_NAMES, Generator, GeneratorError, RawEvent, Shares
+from dayfly.engine.errors import GeneratorError
+from dayfly.engine.generator import FILE_NAMES, Generator, RawEvent, Shares
 
 START_MS = 1_795_305_600_000  # 2026-11-22T00:00:00Z
 DAY_MS = 86_400_000

@@ -1,6 +1,6 @@
 """Realistic multi-channel events for machines without data: seeded, deterministic, in the channels' own formats."""
 
-from .faults import Fault, GeneratorError, Shares
+from .faults import Fault, Shares
 from .files import FILE_NAMES, write
 from .payloads import MARKETPLACE_COLUMNS, Form
 from .people import CONSENT_CATEGORIES, ONE_TIME_CATEGORY
@@ -14,7 +14,6 @@ __all__ = [
     "Fault",
     "Form",
     "Generator",
-    "GeneratorError",
     "RawEvent",
     "Shares",
     "write",

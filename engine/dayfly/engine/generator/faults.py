@@ -4,17 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Final, Literal, TypeAlias
 
-from dayfly.engine.errors import EngineError
+from dayfly.engine.errors import GeneratorError
 
 from .draw import Draw
 
-__all__ = ["Fault", "GeneratorError", "Shares", "break_payload"]
+__all__ = ["Fault", "Shares", "break_payload"]
 
 Fault: TypeAlias = Literal["", "late", "disordered", "duplicate", "malformed"]
-
-
-class GeneratorError(EngineError, ValueError):
-    """A setting of the generator breaks its rule."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from typing import Final
 
 import msgspec
 
+from dayfly.engine.errors import GeneratorError
+
 from .draw import Draw
-from .faults import Fault, GeneratorError, Shares, break_payload
+from .faults import Fault, Shares, break_payload
 from .payloads import FORMS, Form, render
 from .people import Person, new_person
 from .sessions import Action, hotline_call, marketplace_order, shopping, store_visit
