@@ -1,6 +1,8 @@
 """A small policy, fixed keys and generated Segment payloads for the tests of intake."""
 
+import hashlib
 import json
+from itertools import count
 
 import numpy as np
 from hypothesis import strategies as st

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -45,18 +46,20 @@ def jsonl_rows(
     A line longer than its limit is reported once and skipped without being held in memory.
     """
     limit = max_line_bytes if mapping.explode is not None else context.settings.max_event_bytes
-    with _open(source) as stream:
-        number = 0
-        while line := stream.readline(limit + 2):
-            number += 1
-            place = f"line {number}"
-            if len(line.rstrip(b"\r\n")) > limit:
-                while line and not line.endswith(b"\n"):
-                    line = stream.readline(BLOCK_BYTES)
-                yield BadRow(_too_long(limit), place, b"")
-                continue
-            if line.strip():
-                yield from _line_rows(line.rstrip(b"\r\n"), place, mapping, context)
+    number = 0
+    try:
+        with _open(source) as stream:
+            while line := stream.readline(limit + 2):
+                number += 1
+                place = f"line {number}"
+                if len(line.rstrip(b"\r\n")) > limit:
+                    while line and not line.endswith(b"\n"):
+                        line = stream.readline(BLOCK_BYTES)
+                    yield BadRow(_too_long(limit), place, b"")
+                elif line.strip():
+                    yield from _line_rows(line.rstrip(b"\r\n"), place, mapping, context)
+    except (OSError, EOFError, zlib.error) as error:
+        yield _unreadable(error, number)
 
 
 def _line_rows(line: bytes, place: str, mapping: FileMapping, context: Context) -> Iterator[RowOrBad]:
