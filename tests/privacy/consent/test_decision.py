@@ -187,6 +187,21 @@ def test_decide_never_raises_whatever_a_record_or_request_holds(
             assert compile_mask([request], person, instant)[0] == decision.allowed
 
 
+@pytest.mark.parametrize("junk", [None, 5, 1.5, True, b"sofa", [], {}, ("sofa",)])
+@pytest.mark.parametrize(
+    "field", ["purpose", "topic", "data_categories", "recipient", "channel", "recipient_country"]
+)
+def test_malformed_request_is_no_beside_narrow_grants_and_sound_requests(field: str, junk: Any) -> None:
+    value = (junk,) if field == "data_categories" else junk
+    broken = replace(asking(), **{field: value})
+    person = PersonConsents("p1").with_record(
+        record(scope=scope(topic="sofa", data_categories=("behaviour",)))
+    )
+    assert decide(broken, person, 12).reason is ReasonCode.MALFORMED_REQUEST
+    assert compile_mask([broken, asking()], person, 12)[0] == 2
+    assert compile_mask([broken, asking()], person.with_withdrawal(scope("marketing"), 11), 12)[0] == 2
+
+
 @pytest.mark.parametrize("person", [None, {}, "p1", 5])
 def test_absent_person_is_no(person: Any) -> None:
     assert decide(asking(), person, 10).reason is ReasonCode.NO_RECORD

@@ -128,7 +128,7 @@ class ProbeKeys:
         octets = _octets(mac)
         self._enter(at_ms)
         session = bool(octets[0] & 2)
-        if not session and self._claims:
+        if self._claims:
             subject = self._claims.get(self._device(octets))
             if subject is not None:
                 return ProbeIdentity(subject, claimed=True, session=False)
