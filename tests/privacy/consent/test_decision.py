@@ -192,8 +192,8 @@ def test_decide_never_raises_whatever_a_record_or_request_holds(
     "field", ["purpose", "topic", "data_categories", "recipient", "channel", "recipient_country"]
 )
 def test_malformed_request_is_no_beside_narrow_grants_and_sound_requests(field: str, junk: Any) -> None:
-    value = (junk,) if field == "data_categories" else junk
-    broken = replace(asking(), **{field: value})
+    changes: dict[str, Any] = {field: (junk,) if field == "data_categories" else junk}
+    broken = replace(asking(), **changes)
     person = PersonConsents("p1").with_record(
         record(scope=scope(topic="sofa", data_categories=("behaviour",)))
     )

@@ -78,6 +78,9 @@ def test_cut_reordered_and_repeated_lines_are_found_at_the_first_wrong_one() -> 
         with pytest.raises(BrokenChain, match=f"{place} must follow from prev="):
             verify_audit(bad)
     assert verify_audit(lines[:3]).lines == 3
+    numbered = lines[4].replace(b'"seq":4', b'"seq":9')
+    with pytest.raises(BrokenChain, match="line=4 must follow"):
+        verify_audit([*lines[:4], numbered])
     with pytest.raises(BrokenChain, match="lines=3 must end in the kept head of 5 lines"):
         verify_audit(lines[:3], end=head)
 

@@ -198,7 +198,8 @@ def test_thresholds_count_per_recipient_or_over_all() -> None:
     counts = TransferCounts()
     counts.count(b"a", "crm-eu-1", FieldClass.ORDINARY, NOW)
     counts.count(b"b", "crm-eu-2", FieldClass.ORDINARY, NOW)
-    counts.count(b"b", "crm-eu-1", FieldClass.SENSITIVE, NOW)
+    for other_class in (b"b", b"x", b"y"):
+        counts.count(other_class, "crm-eu-1", FieldClass.SENSITIVE, NOW)
     for across, expected in ((False, "allowed"), (True, "threshold")):
         rows = table(ROW, other, thresholds=[small(3, across=across)])
         assert decide_transfer(ask(b"c"), rows, counts, NOW).reason == expected
@@ -224,7 +225,9 @@ def test_the_count_begins_again_at_the_years_first_instant(zone: Any, turn: Any)
     assert decide_transfer(ask(b"b"), rows, counts, new_year - 1).reason is TransferReason.THRESHOLD
     assert decide_transfer(ask(b"b"), rows, counts, new_year).reason is TransferReason.ALLOWED
     assert counts.year(new_year) == counts.year(new_year - 1) + 1 == 2027
+    counts.count(b"a", "crm-eu-1", FieldClass.ORDINARY, new_year)
     counts.drop_years_before(new_year)
+    assert decide_transfer(ask(b"b"), rows, counts, new_year).reason is TransferReason.THRESHOLD
     assert decide_transfer(ask(b"b"), rows, counts, new_year - 1).reason is TransferReason.ALLOWED
 
 
