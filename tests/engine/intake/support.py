@@ -57,8 +57,11 @@ def make_policy(settings=Settings(), *, skew=True, catalog=CATALOG):
 
 
 def make_keys(*, versions=None):
+    draws = count()
     probes = ProbeKeys(
-        TENANT, claim_key=bytes(range(64, 96)), random_bytes=lambda size: bytes(range(100, 100 + size))
+        TENANT,
+        claim_key=bytes(range(64, 96)),
+        random_bytes=lambda size: hashlib.shake_256(next(draws).to_bytes(4)).digest(size),
     )
     return IntakeKeys(PseudonymKeys(TENANT, versions or {1: USER_KEY}), DIGEST_KEY, probes)
 
