@@ -21,7 +21,8 @@ from .yaml_source import LocatedDocument, Path
 __all__ = ["Context", "ObjectPlace", "Place", "Spot", "TextPlace", "masking_misfit"]
 
 
-_DECLARING: Final = ("catalog", "channels", "consent")
+_DEPENDENT: Final = ("settings", "mapping", "transfers", "tags", "triggers")
+"""Kinds whose misshapen documents leave what others refer to declared (names of tags are read even so)."""
 
 
 class Spot(NamedTuple):
@@ -93,9 +94,7 @@ class Context:
             ways = self._broken.setdefault(id(document), [])
             for path, message, at_key in shape_findings(document):
                 ways.append(path)
-                self.complete &= (
-                    not isinstance(document.data, dict) or document.data.get("kind") not in _DECLARING
-                )
+                self.complete &= isinstance(document.data, dict) and document.data.get("kind") in _DEPENDENT
                 (self.say_key if at_key else self.say)(Spot(document, path), message)
 
     def of_kind(self, kind: str) -> Iterator[LocatedDocument]:

@@ -143,7 +143,7 @@ def _build(
     triggers = read_triggers(context, tags)
     contradictions = read_contradictions(context, triggers)
     table = read_transfers(context)
-    if complete and not any(True for _ in context.of_kind("catalog")):
+    if context.complete and not any(True for _ in context.of_kind("catalog")):
         context.problems.append(
             Problem("", 0, 0, "catalog must be declared; add a document with kind: catalog")
         )

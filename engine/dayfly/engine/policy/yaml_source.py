@@ -117,7 +117,7 @@ def _aligned(raw: str, value: str, offset: int) -> int | None:
 
 
 def read_yaml(file: str, content: bytes) -> tuple[list[LocatedDocument], list[Problem]]:
-    """All documents of a file and all problems; a document with a problem of its own is left out."""
+    """All documents of a file and all problems; an empty document and one with a problem of its own are left out."""
     if len(content) > MAX_FILE_BYTES:
         rule = f"file of {len(content)} bytes must have at most {MAX_FILE_BYTES}"
         return [], [Problem(file, 1, 1, f"{rule}; split it into several files")]
@@ -177,7 +177,8 @@ class _Reading:
             values: dict[Path, Position] = {}
             raw: dict[Path, tuple[int, int]] = {}
             data = self._convert(root, (), keys, values, raw)
-            documents.append(LocatedDocument(self._file, data, keys, values, raw, self._text))
+            if data is not None:
+                documents.append(LocatedDocument(self._file, data, keys, values, raw, self._text))
         return documents if len(self._problems) == before else []
 
     def _convert(
