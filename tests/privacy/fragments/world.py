@@ -87,7 +87,7 @@ class World:
             gate=gate,
             note_signer=note_signer(ORIGIN, self.log_key),
             lease_url=LEASE_URL,
-            random_bytes=os.urandom,
+            random_bytes=options.pop("random_bytes", os.urandom),
             log=self.events.append,
             settings=settings,
             **options,

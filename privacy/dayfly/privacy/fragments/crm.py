@@ -25,6 +25,7 @@ from dayfly.privacy.errors import ExpiredFragment, InvalidArgument, InvalidFragm
 
 from .strict import Profile, Verified, Verifier, sign_es256
 from .wire import (
+    PAD_BLOCK_BYTES,
     RESERVED_NAMES,
     AnswerClaims,
     JsonValue,
@@ -35,6 +36,7 @@ from .wire import (
     SuiteName,
     b64url,
     b64url_decode,
+    b64url_decode_each,
     encode,
     hpke_suite,
     key_commitment,
@@ -47,7 +49,6 @@ from .wire import (
 __all__ = ["Answer", "CrmClient", "OpenedFragment", "PendingLease", "open_sealed"]
 
 _MIN_SALT_CHARS = 22
-_PAD_BLOCK_BYTES = 256
 _DISCLOSURE = msgspec.json.Decoder(tuple[str, str, JsonValue])
 _ANSWER = msgspec.json.Decoder(dict[str, str | bool])
 
@@ -99,9 +100,8 @@ class OpenedFragment:
         return "~".join([self._jws, *chosen, ""])
 
 
-def _read_disclosure(text: str) -> tuple[str, JsonValue]:
-    """Name and value of one disclosure (RFC 9901 section 4.2.1)."""
-    raw = b64url_decode(text)
+def _read_disclosure(raw: bytes) -> tuple[str, JsonValue]:
+    """Name and value of one decoded disclosure (RFC 9901 section 4.2.1)."""
     disclosure = _DISCLOSURE.decode(raw)
     salt, name, value = disclosure
     if len(salt) < _MIN_SALT_CHARS or name in RESERVED_NAMES or encode(disclosure) != raw:
@@ -111,16 +111,16 @@ def _read_disclosure(text: str) -> tuple[str, JsonValue]:
     return name, value
 
 
-def _unseal(claims: SealedClaims, key: bytes) -> list[str]:
+def _unseal(claims: SealedClaims, key: bytes) -> bytes:
     """Decrypt `sealed` (JWE `dir` + `A256GCM`, whose header the verifier has compared) and take the padding off."""
     header, _, iv, text, tag = claims.sealed.split(".")
     plain = AESGCM(key).decrypt(
         b64url_decode(iv), b64url_decode(text) + b64url_decode(tag), header.encode("ascii")
     )
     joined = plain.rstrip(b"~")
-    if len(plain) % _PAD_BLOCK_BYTES or not 1 <= len(plain) - len(joined) <= _PAD_BLOCK_BYTES:
+    if len(plain) % PAD_BLOCK_BYTES or not 1 <= len(plain) - len(joined) <= PAD_BLOCK_BYTES:
         raise ValueError("padding must fill the last block exactly; ask for a new fragment")
-    return joined.decode("ascii").split("~")
+    return joined
 
 
 def open_sealed(fragment: Verified, key: bytes, until_ms: int) -> OpenedFragment:
@@ -140,27 +140,25 @@ def open_sealed(fragment: Verified, key: bytes, until_ms: int) -> OpenedFragment
     claims = fragment.claims
     if not isinstance(claims, SealedClaims):
         raise InvalidFragment
+    read: list[tuple[str, JsonValue]]
     try:
-        texts = _unseal(claims, key)
-        # A zero byte after each digest makes it 44 characters, of which the first 43 are its own.
-        joined = b64url(b"".join([hashlib.sha256(text.encode("ascii")).digest() + b"\0" for text in texts]))
-        digests = sorted([joined[i : i + 43] for i in range(0, len(joined), 44)])
-        named = {(read := _read_disclosure(text))[0]: (read[1], text) for text in texts}
+        joined = _unseal(claims, key)
+        read = [_read_disclosure(raw) for raw in b64url_decode_each(joined)]
     except (ValueError, InvalidTag, RecursionError):
-        named = None
-    if (
-        named is None
-        or b64url(key_commitment(key)) != claims.kc
-        or tuple(digests) != claims.sd
-        or len(named) != len(digests)
-    ):
+        read, joined = [], b""
+    texts = joined.split(b"~")
+    # A zero byte after each digest makes it 44 characters, of which the first 43 are its own.
+    hashed = b64url(b"".join([hashlib.sha256(text).digest() + b"\0" for text in texts]))
+    digests = sorted([hashed[i : i + 43] for i in range(0, len(hashed), 44)])
+    values = dict(read)
+    if tuple(digests) != claims.sd or len(values) != len(digests) or b64url(key_commitment(key)) != claims.kc:
         raise InvalidFragment
     return OpenedFragment(
         claims=claims,
-        values={name: value for name, (value, _) in named.items()},
+        values=values,
         until_ms=until_ms,
         _jws=fragment.jws,
-        _disclosures={name: text for name, (_, text) in named.items()},
+        _disclosures=dict(zip(values, joined.decode("ascii").split("~"), strict=True)),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from dayfly.privacy.errors import ExpiredFragment, InvalidArgument, InvalidFragment, InvalidKeySet
@@ -23,6 +23,7 @@ from .wire import (
     MAX_EXACT_INT,
     MAX_TOKEN_CHARS,
     MAX_TTL_SECONDS,
+    PAD_BLOCK_BYTES,
     RESERVED_NAMES,
     SEALED_TYP,
     AnswerClaims,
@@ -51,6 +52,7 @@ __all__ = [
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 MAX_CLEAR_TTL_SECONDS = 300
 _HALF_ORDER = P256_ORDER // 2
+_HALF_ORDER_BYTES = _HALF_ORDER.to_bytes(32, "big")
 _ECDSA = ec.ECDSA(SHA256())
 _MAX_MEMBERS = 64
 
@@ -108,8 +110,12 @@ def verify_es256(key: ec.EllipticCurvePublicKey, message: bytes, signature: byte
 
 def sign_es256(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
     """ES256 signature (RFC 7518 section 3.4) in the form that `verify_es256` accepts: 64 bytes with a low s."""
-    r, s = decode_dss_signature(key.sign(message, _ECDSA))
-    return ((r << 256) | min(s, P256_ORDER - s)).to_bytes(64, "big")
+    der = key.sign(
+        message, _ECDSA
+    )  # 30 len 02 len(r) r 02 len(s) s; every length of a P-256 signature fits in one byte
+    split = 4 + der[3]
+    r, s = der[4:split][-32:].rjust(32, b"\0"), der[split + 2 :][-32:].rjust(32, b"\0")
+    return r + (s if s <= _HALF_ORDER_BYTES else (P256_ORDER - int.from_bytes(s, "big")).to_bytes(32, "big"))
 
 
 # --- key sets --------------------------------------------------------------------------------------------------------
@@ -211,13 +217,15 @@ def _spelled_base64url(text: str) -> bool:
 def _check_sealed(claims: SealedClaims) -> None:
     sd = claims.sd
     _require(0 < len(sd) <= _MAX_MEMBERS, "number of digests")
-    _require(all([len(one) == 43 and one[42] in _LAST_OF_32 for one in sd]), "digest length")
+    _require(all(len(one) == 43 and one[42] in _LAST_OF_32 for one in sd), "digest length")
     _require(_spelled_base64url("".join(sd)), "digest spelling")
     _require(list(sd) == sorted(set(sd)), "digests not sorted and distinct")
     header, key, iv, text, tag = claims.sealed.split(".")
     _require(header == sealed_header(claims.jti) and not key, "sealed header")
     _require(len(iv) == 16 and len(tag) == 22 and tag[21] in _LAST_OF_16, "sealed shape")
-    _require(_spelled_base64url(iv + text + tag) and bool(text), "sealed spelling")
+    # The spelling of the text itself is checked when it is decoded to be opened; its length can only be whole blocks.
+    _require(len(text) > 0 and len(text) * 6 // 8 % PAD_BLOCK_BYTES == 0, "sealed length")
+    _require(_spelled_base64url(iv + tag), "sealed spelling")
 
 
 def _check_profile(profile: Profile, claims: Claims) -> None:

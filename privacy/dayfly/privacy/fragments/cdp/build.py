@@ -1,6 +1,5 @@
 """From an order to a signed token: checks, digests, sealing. Pure: keys, randomness and times come in."""
 
-import binascii
 import hashlib
 import math
 import re
@@ -19,6 +18,7 @@ from dayfly.privacy.fragments.wire import (
     MAX_EXACT_INT,
     MAX_TOKEN_CHARS,
     MAX_TTL_SECONDS,
+    PAD_BLOCK_BYTES,
     RESERVED_NAMES,
     AnswerClaims,
     ClearClaims,
@@ -27,6 +27,7 @@ from dayfly.privacy.fragments.wire import (
     JsonValue,
     SealedClaims,
     b64url,
+    b64url_bytes,
     encode,
     encode_lines,
     sealed_header,
@@ -52,9 +53,8 @@ _MAX_LIST_ITEMS = 64
 _SALT_BYTES = 18  # 144 bits; a multiple of three, so that all salts are encoded in one call
 _SALT_CHARS = 24
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
-_TO_URL = bytes.maketrans(b"+/", b"-_")
 _ANSWERS = msgspec.json.Decoder(dict[str, bool])
-_PAD = b"~" * 256
+_PAD = b"~" * PAD_BLOCK_BYTES
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -170,10 +170,7 @@ def _disclosures(fields: Sequence[OrderField], salt_bytes: bytes) -> tuple[bytes
             for i, field in enumerate(fields)
         ]
     )
-    encode_one = binascii.b2a_base64
-    joined = b"~".join([encode_one(line, newline=False) for line in lines.split(b"\n")[:-1]]).translate(
-        _TO_URL, b"="
-    )
+    joined = b"~".join([b64url_bytes(line) for line in lines.split(b"\n")[:-1]])
     sha256 = hashlib.sha256
     digests = b64url(b"".join([sha256(text).digest() + b"\0" for text in joined.split(b"~")]))
     return joined, tuple(sorted([digests[i : i + 43] for i in range(0, len(digests), 44)]))
@@ -230,7 +227,7 @@ def _use_claim(use: int | None) -> Literal["once"] | int | msgspec.UnsetType:
 def _sealed_claims(order: FragmentOrder, stamp: Stamp, key: memoryview, random: bytes) -> SealedClaims:
     count = len(order.fields)
     joined, digests = _disclosures(order.fields, random[: _SALT_BYTES * count])
-    padded = joined + _PAD[: 256 - len(joined) % 256]
+    padded = joined + _PAD[: PAD_BLOCK_BYTES - len(joined) % PAD_BLOCK_BYTES]
     return SealedClaims(
         iss=stamp.issuer,
         aud=order.audience,
