@@ -149,6 +149,14 @@ def test_refusal_names_purpose_reason_and_way_out() -> None:
     assert allowed.require() is allowed
 
 
+def test_an_expired_version_changes_its_reason_when_it_is_superseded() -> None:
+    person = PersonConsents("p1").with_record(record(window=(10, 14)))
+    person = person.with_record(record(at=20, version=2, scope=scope(topic="lamp")))
+    decision = decide(asking(), person, 15)
+    assert (decision.reason, decision.next_change_ms) == (ReasonCode.EXPIRED, 20)
+    assert decide(asking(), person, 20).reason is ReasonCode.SUPERSEDED
+
+
 def test_decision_names_the_tightest_of_equal_grants() -> None:
     one, two = record(record_id="c1", uses=3), record(record_id="c2", uses=2, window=(10, 20))
     decision = decide(asking(), PersonConsents("p1").with_record(one).with_record(two), 12)
