@@ -8,18 +8,19 @@ import hashlib
 import json
 from datetime import datetime, timedelta, timezone
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
 
 CALLS = ("track", "page", "screen", "identify", "group", "alias")
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - the long way round, on purpose
 
 
 class Refused(Exception):  # noqa: N818 - a result of the oracle
-    def __init__(self, reason):
+    def __init__(self, reason: Any) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-def pseudonym(tenant, key, kind, raw):
+def pseudonym(tenant: Any, key: Any, kind: Any, raw: Any) -> Any:
     """Keyed BLAKE2b-128 of the identifier, salted by tenant and personalised by kind."""
     short = lambda text: hashlib.blake2b(text.encode(), digest_size=16).digest()
     return hashlib.blake2b(
@@ -27,25 +28,25 @@ def pseudonym(tenant, key, kind, raw):
     ).digest()
 
 
-def event_id(digest_key, source, message):
+def event_id(digest_key: Any, source: Any, message: Any) -> Any:
     channel = hashlib.blake2b(
         source.encode(), key=digest_key, digest_size=32, person=b"dayfly.event-id"
     ).digest()
     return hashlib.blake2b(message, key=channel, digest_size=16).digest()
 
 
-def digest(digest_key, raw):
+def digest(digest_key: Any, raw: Any) -> Any:
     return hashlib.blake2b(raw, key=digest_key, digest_size=16, person=b"dayfly.digest").digest()
 
 
-def micro(value):
+def micro(value: Any) -> Any:
     number = Decimal(repr(value) if isinstance(value, float) else value)
     if abs(number) > 10**9:
         raise Refused("number_out_of_range")
     return int((number * 10**6).to_integral_value(ROUND_HALF_EVEN))
 
 
-def milliseconds(text):
+def milliseconds(text: Any) -> Any:
     """RFC 3339 by `strptime`, the fraction cut by hand."""
     if not isinstance(text, str):
         raise Refused("bad_time")
@@ -78,7 +79,7 @@ def milliseconds(text):
     )
 
 
-def identifier(value):
+def identifier(value: Any) -> Any:
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -86,7 +87,7 @@ def identifier(value):
     return str(value)
 
 
-def member(value, path):
+def member(value: Any, path: Any) -> Any:
     for step in path.split("."):
         if not isinstance(value, dict) or step not in value:
             return None
@@ -94,7 +95,7 @@ def member(value, path):
     return value
 
 
-def fits(value, kind):
+def fits(value: Any, kind: Any) -> Any:
     """The cell of a declared value: text, number, truth, milliseconds."""
     if kind == "string" and isinstance(value, str):
         return value
@@ -109,7 +110,19 @@ def fits(value, kind):
     raise Refused("type_mismatch")
 
 
-def read_call(raw, *, tenant, key, digest_key, source, fields, received_ms, skew=True, future_ms, late_ms):
+def read_call(
+    raw: Any,
+    *,
+    tenant: Any,
+    key: Any,
+    digest_key: Any,
+    source: Any,
+    fields: Any,
+    received_ms: Any,
+    skew: Any = True,
+    future_ms: Any,
+    late_ms: Any,
+) -> Any:
     """One call.
 
     `fields` maps event type name to a list of (path, type, required). Returns a dict of the event.
@@ -181,7 +194,7 @@ def read_call(raw, *, tenant, key, digest_key, source, fields, received_ms, skew
     }
 
 
-def event_time(payload, received_ms, skew):
+def event_time(payload: Any, received_ms: Any, skew: Any) -> Any:
     times = {}
     for name in ("originalTimestamp", "timestamp", "sentAt"):
         value = payload.get(name)
@@ -194,7 +207,7 @@ def event_time(payload, received_ms, skew):
     return device + (received_ms - times["sentAt"] if skew and times["sentAt"] is not None else 0)
 
 
-def consent_form(context):
+def consent_form(context: Any) -> Any:
     if not isinstance(context, dict):
         return None
     found = []

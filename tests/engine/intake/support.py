@@ -3,6 +3,7 @@
 import hashlib
 import json
 from itertools import count
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -48,7 +49,7 @@ ORACLE_FIELDS = {
 }
 
 
-def make_policy(settings=Settings(), *, skew=True, catalog=CATALOG):
+def make_policy(settings: Any = Settings(), *, skew: Any = True, catalog: Any = CATALOG) -> Any:
     channels = (
         Channel("app", SOURCE, correct_clock_skew=skew),
         Channel("wifi", "stores.example/wifi", probe=True, correct_clock_skew=False),
@@ -56,7 +57,7 @@ def make_policy(settings=Settings(), *, skew=True, catalog=CATALOG):
     return Policy(1, catalog, channels, settings=settings)
 
 
-def make_keys(*, versions=None):
+def make_keys(*, versions: Any = None) -> Any:
     draws = count()
     probes = ProbeKeys(
         TENANT,
@@ -66,16 +67,23 @@ def make_keys(*, versions=None):
     return IntakeKeys(PseudonymKeys(TENANT, versions or {1: USER_KEY}), DIGEST_KEY, probes)
 
 
-def make_intake(settings=Settings(), *, fast=True, skew=True, versions=None, catalog=CATALOG):
+def make_intake(
+    settings: Any = Settings(),
+    *,
+    fast: Any = True,
+    skew: Any = True,
+    versions: Any = None,
+    catalog: Any = CATALOG,
+) -> Any:
     return Intake(make_policy(settings, skew=skew, catalog=catalog), make_keys(versions=versions), fast=fast)
 
 
-def iso(time_ms):
+def iso(time_ms: Any) -> Any:
     seconds, rest = divmod(time_ms, 1000)
     return f"{np.datetime64(seconds, 's')}.{rest:03d}Z"
 
 
-def payload(**members):
+def payload(**members: Any) -> Any:
     """The sample of the reference (cdp.md section 5), in our own values; `...` removes a member."""
     sample = {
         "type": "track",
@@ -91,11 +99,11 @@ def payload(**members):
     return {name: value for name, value in sample.items() if value is not ...}
 
 
-def raw(**members):
+def raw(**members: Any) -> Any:
     return json.dumps(payload(**members)).encode()
 
 
-def ask_oracle(data, *, skew=True):
+def ask_oracle(data: Any, *, skew: Any = True) -> Any:
     return oracle.read_call(
         data,
         tenant=TENANT,
@@ -110,7 +118,7 @@ def ask_oracle(data, *, skew=True):
     )
 
 
-def seen(result):
+def seen(result: Any) -> Any:
     """Everything a result says, row by row and without the layout of its buffers."""
     rows = list(rows_of(result.batch, CATALOG))
     counts = {name: number for name, number in result.counts.items() if name != "fast"}
@@ -185,7 +193,7 @@ values = st.recursive(
 )
 
 
-def _maybe(strategy, junk=values):
+def _maybe(strategy: Any, junk: Any = values) -> Any:
     """Mostly what is due, sometimes anything."""
     return st.integers(0, 9).flatmap(lambda n: junk if n == 0 else strategy)
 
@@ -256,7 +264,7 @@ calls = st.fixed_dictionaries(
 
 
 @st.composite
-def payload_bytes(draw):
+def payload_bytes(draw: Any) -> Any:
     """A call as JSON, with its members in any order, in any spacing, escaped or not."""
     members = draw(calls)
     order = draw(st.permutations(sorted(members)))

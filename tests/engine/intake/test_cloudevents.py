@@ -2,6 +2,7 @@
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,11 +25,11 @@ STRUCTURED = {"Content-Type": "application/cloudevents+json; charset=utf-8"}
 BATCHED = {"content-type": "application/cloudevents-batch+json"}
 
 
-def make():
+def make() -> Any:
     return Intake(make_policy(catalog=CATALOG), make_keys())
 
 
-def event(**members):
+def event(**members: Any) -> Any:
     """The sample of the reference (cdp.md section 5); `...` removes a member."""
     sample = {
         "specversion": "1.0",
@@ -44,7 +45,7 @@ def event(**members):
     return json.dumps({name: value for name, value in sample.items() if value is not ...}).encode()
 
 
-def binary(body=b'{"dwell_s": 410}', **headers):
+def binary(body: Any = b'{"dwell_s": 410}', **headers: Any) -> Any:
     sample = {
         "ce-specversion": "1.0",
         "ce-id": "w-9",
@@ -58,18 +59,18 @@ def binary(body=b'{"dwell_s": 410}', **headers):
     return {name: value for name, value in sample.items() if value is not ...}, body
 
 
-def only(result):
+def only(result: Any) -> Any:
     assert result.dead_letters == ()
     (row,) = rows_of(result.batch, CATALOG)
     return row
 
 
-def reason_of(result):
+def reason_of(result: Any) -> Any:
     (letter,) = result.dead_letters
     return letter.reason
 
 
-def test_the_three_modes_mean_the_same_event():
+def test_the_three_modes_mean_the_same_event() -> None:
     intake = make()
     rows = [
         only(intake.cloudevents(STRUCTURED, event(), "app", NOW)),
@@ -83,12 +84,12 @@ def test_the_three_modes_mean_the_same_event():
     assert rows[0].digest == rows[1].digest == digest(DIGEST_KEY, event())
 
 
-def test_an_anonymous_subject_is_of_the_kind_of_an_anonymous_id():
+def test_an_anonymous_subject_is_of_the_kind_of_an_anonymous_id() -> None:
     row = only(make().cloudevents(STRUCTURED, event(subject="anon:a-77"), "app", NOW))
     assert row.subject == pseudonym(TENANT, USER_KEY, "anonymous", "a-77")
 
 
-def test_a_probe_has_another_pseudonym_each_day_and_a_random_address_is_counted():
+def test_a_probe_has_another_pseudonym_each_day_and_a_random_address_is_counted() -> None:
     intake = make()
     fixed = event(subject="probe:68:ec:c5:24:03:44", time=...)
     first, second = (
@@ -104,18 +105,18 @@ def test_a_probe_has_another_pseudonym_each_day_and_a_random_address_is_counted(
     assert later.subject not in {first.subject, only(result).subject}
 
 
-def test_a_probe_of_a_day_whose_key_is_gone_is_refused():
+def test_a_probe_of_a_day_whose_key_is_gone_is_refused() -> None:
     intake = make()
     intake.cloudevents(STRUCTURED, event(subject="probe:68:ec:c5:24:03:44"), "wifi", NOW + 86_400_000)
     result = intake.cloudevents(STRUCTURED, event(subject="probe:68:ec:c5:24:03:44"), "wifi", NOW)
     assert reason_of(result) == Reason.BAD_IDENTIFIER
 
 
-def test_without_a_time_it_happened_on_arrival():
+def test_without_a_time_it_happened_on_arrival() -> None:
     assert only(make().cloudevents(STRUCTURED, event(time=...), "app", NOW)).time_ms == NOW
 
 
-def test_data_may_be_base64_and_may_be_absent():
+def test_data_may_be_base64_and_may_be_absent() -> None:
     encoded = base64.b64encode(b'{"zone": "kids"}').decode()
     intake = make()
     assert only(intake.cloudevents(STRUCTURED, event(data=..., data_base64=encoded), "app", NOW)).values == (
@@ -126,7 +127,7 @@ def test_data_may_be_base64_and_may_be_absent():
     assert only(intake.cloudevents(*binary(b""), "app", NOW)).values == (None, None)
 
 
-def test_header_values_are_percent_decoded():
+def test_header_values_are_percent_decoded() -> None:
     row = only(make().cloudevents(*binary(subject="user:%E5%BC%A0%20x"), "app", NOW))
     assert row.subject == pseudonym(TENANT, USER_KEY, "user", "张 x")
 
@@ -166,7 +167,9 @@ def test_header_values_are_percent_decoded():
         ({"data": {"a": "x" * 40_000}}, Reason.TOO_LARGE),
     ],
 )
-def test_a_broken_event_is_a_dead_letter_and_the_rest_of_the_batch_proceeds(members, reason):
+def test_a_broken_event_is_a_dead_letter_and_the_rest_of_the_batch_proceeds(
+    members: Any, reason: DeadLetterReason
+) -> None:
     result = make().cloudevents(BATCHED, b"[" + event() + b"," + event(**members) + b"]", "app", NOW)
     assert (reason_of(result), result.dead_letters[0].place) == (reason, "batch 1")
     assert result.counts["accepted"] == 1
@@ -175,7 +178,7 @@ def test_a_broken_event_is_a_dead_letter_and_the_rest_of_the_batch_proceeds(memb
 @pytest.mark.parametrize(
     "members", [{"ext": 2**31 - 1}, {"ext": -(2**31)}, {"ext": True}, {"ext": "x"}, {"ext": None}]
 )
-def test_extensions_of_the_allowed_types_pass(members):
+def test_extensions_of_the_allowed_types_pass(members: Any) -> None:
     assert only(make().cloudevents(STRUCTURED, event(**members), "app", NOW)).type == 0
 
 
@@ -197,12 +200,14 @@ def test_extensions_of_the_allowed_types_pass(members):
         (binary()[0], b" " * 32_769, Reason.TOO_LARGE),
     ],
 )
-def test_a_broken_message_is_one_dead_letter(headers, body, reason):
+def test_a_broken_message_is_one_dead_letter(
+    headers: dict[str, str], body: bytes, reason: DeadLetterReason
+) -> None:
     result = make().cloudevents(headers, body, "app", NOW)
     assert (reason_of(result), len(result.batch)) == (reason, 0)
 
 
-def test_a_batch_with_too_many_events_is_one_dead_letter():
+def test_a_batch_with_too_many_events_is_one_dead_letter() -> None:
     intake = Intake(make_policy(catalog=CATALOG), make_keys(), max_batch_events=2)
     assert (
         intake.cloudevents(BATCHED, b"[" + b",".join([event()] * 2) + b"]", "app", NOW).counts["accepted"]
@@ -218,13 +223,13 @@ def test_a_batch_with_too_many_events_is_one_dead_letter():
     st.sampled_from([STRUCTURED, BATCHED, {}, binary()[0]]),
     st.one_of(st.binary(max_size=40), values.map(lambda v: json.dumps(v).encode())),
 )
-def test_no_body_ever_raises(headers, body):
+def test_no_body_ever_raises(headers: dict[str, str], body: bytes) -> None:
     result = make_intake(fast=False).cloudevents(headers, body, "app", NOW)
     assert result.counts.get("received", 0) == len(result.batch) + len(result.dead_letters)
 
 
 @given(st.dictionaries(st.text(max_size=12), values, max_size=6))
-def test_no_attributes_ever_raise(members):
+def test_no_attributes_ever_raise(members: Any) -> None:
     data = json.dumps({**json.loads(event()), **members}).encode()
     result = make_intake(fast=False).cloudevents(STRUCTURED, data, "app", NOW)
     assert result.counts["received"] == 1

@@ -1,6 +1,7 @@
 """The dead-letter file."""
 
 import json
+from pathlib import Path
 
 from dayfly.engine.intake import DeadLetterFile, DeadLetterReason, RejectedEvent
 
@@ -9,7 +10,7 @@ from .support import NOW, make_intake, raw
 LETTER = RejectedEvent(NOW, "app", DeadLetterReason.NOT_JSON, "payload 3", bytes(range(16)), "fix it")
 
 
-def test_a_line_holds_everything_but_content(tmp_path):
+def test_a_line_holds_everything_but_content(tmp_path: Path) -> None:
     path = tmp_path / "new" / "dead.jsonl"
     with DeadLetterFile(path) as file:
         assert file.append([LETTER]) == 1
@@ -23,7 +24,7 @@ def test_a_line_holds_everything_but_content(tmp_path):
     }
 
 
-def test_letters_are_appended_and_counted_by_channel_and_reason(tmp_path):
+def test_letters_are_appended_and_counted_by_channel_and_reason(tmp_path: Path) -> None:
     path = tmp_path / "dead.jsonl"
     letters = make_intake().segment([b"{", b"", raw(type="x"), raw()], "app", NOW).dead_letters
     for _ in range(2):
@@ -37,7 +38,7 @@ def test_letters_are_appended_and_counted_by_channel_and_reason(tmp_path):
     ] * 2
 
 
-def test_a_line_cut_short_by_a_crash_does_not_spoil_the_next(tmp_path):
+def test_a_line_cut_short_by_a_crash_does_not_spoil_the_next(tmp_path: Path) -> None:
     path = tmp_path / "dead.jsonl"
     path.write_bytes(b'{"at_ms": 1, "cha')
     with DeadLetterFile(path) as file:

@@ -4,6 +4,8 @@ import gzip
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -51,7 +53,7 @@ ORDERS = {
 }
 
 
-def make(**settings):
+def make(**settings: Any) -> Any:
     policy = Policy(
         1,
         CATALOG,
@@ -61,11 +63,11 @@ def make(**settings):
     return Intake(policy, make_keys())
 
 
-def mapping(**parts):
+def mapping(**parts: Any) -> Any:
     return parse_mapping({**ORDERS, **parts})
 
 
-def line(**columns):
+def line(**columns: Any) -> Any:
     row = {
         "order": "O-1",
         "kind": "order",
@@ -77,7 +79,7 @@ def line(**columns):
     return json.dumps({name: value for name, value in row.items() if value is not ...}).encode() + b"\n"
 
 
-def run(results):
+def run(results: Any) -> Any:
     """All rows, dead letters and counts of a streamed file."""
     rows, letters, counts = [], [], Counter()
     for result in results:
@@ -90,7 +92,7 @@ def run(results):
 # --- JSON Lines --------------------------------------------------------------------------------------------------------
 
 
-def test_a_line_becomes_the_event_that_the_mapping_says():
+def test_a_line_becomes_the_event_that_the_mapping_says() -> None:
     data = line() + b"\n" + line(kind="cancel", customer=17, order=5) + line(kind="return")
     rows, letters, counts = run(make().jsonl(data, mapping(), NOW))
     assert letters == []
@@ -122,12 +124,12 @@ def test_a_line_becomes_the_event_that_the_mapping_says():
         (line(x="y" * 33_000), Reason.TOO_LARGE),
     ],
 )
-def test_a_bad_line_is_a_dead_letter_with_its_place(bad, reason):
+def test_a_bad_line_is_a_dead_letter_with_its_place(bad: bytes, reason: DeadLetterReason) -> None:
     rows, (letter,), counts = run(make().jsonl(line() + bad + line(order="O-2"), mapping(), NOW))
     assert (letter.reason, letter.place, counts["accepted"], len(rows)) == (reason, "line 2", 2, 2)
 
 
-def test_a_line_of_exactly_the_largest_size_enters():
+def test_a_line_of_exactly_the_largest_size_enters() -> None:
     size = len(line()) - 1
     assert run(make(max_event_bytes=size).jsonl(line() + line(), mapping(), NOW))[2]["accepted"] == 2
     letters = run(make(max_event_bytes=size - 1).jsonl(line() + line(), mapping(), NOW))[1]
@@ -137,23 +139,23 @@ def test_a_line_of_exactly_the_largest_size_enters():
     ]
 
 
-def test_rows_without_any_id_column_are_refused():
+def test_rows_without_any_id_column_are_refused() -> None:
     letters = run(make().jsonl(line(order=...), mapping(id={"columns": ["order"]}, fields={}), NOW))[1]
     assert [letter.reason for letter in letters] == [Reason.MISSING_ID]
 
 
-def test_equal_rows_have_one_id_by_row_digest():
+def test_equal_rows_have_one_id_by_row_digest() -> None:
     rows, _, _ = run(make().jsonl(line() * 2 + line(amount=1), mapping(id={"row_digest": True}), NOW))
     assert rows[0].event_id == rows[1].event_id != rows[2].event_id
 
 
-def test_a_link_column_ties_two_ids():
+def test_a_link_column_ties_two_ids() -> None:
     parts = {"link": {"column": "device", "kind": "anonymous"}}
     (row,), _, _ = run(make().jsonl(line(device="a-77"), mapping(**parts), NOW))
     assert row.link == pseudonym(TENANT, USER_KEY, "anonymous", "a-77")
 
 
-def test_values_are_translated_and_masked_before_they_are_kept():
+def test_values_are_translated_and_masked_before_they_are_kept() -> None:
     fields = {
         "order_id": {"column": "order", "masking": {"mask": "truncate", "characters": 1}},
         "gift": {"column": "gift", "values": {"Y": "true", "N": "false"}},
@@ -178,7 +180,7 @@ def test_values_are_translated_and_masked_before_they_are_kept():
         ({"not_starts_with": "a"}, ["b", None]),
     ],
 )
-def test_where_keeps_the_rows_that_pass(test, kept):
+def test_where_keeps_the_rows_that_pass(test: Any, kept: Any) -> None:
     data = b"".join(line(flag=flag, order=str(flag)) for flag in ("a", "b", None))
     rows, _, counts = run(make().jsonl(data, mapping(where=[{"column": "flag", **test}]), NOW))
     assert [row.values[0] for row in rows] == [str(flag) for flag in kept]
@@ -196,7 +198,7 @@ def test_where_keeps_the_rows_that_pass(test, kept):
         ("%Y-%m-%d %H:%M %z", "2026-03-10 13:00 +0100"),
     ],
 )
-def test_times_are_read_in_their_format_and_zone(form, value):
+def test_times_are_read_in_their_format_and_zone(form: str, value: Any) -> None:
     (row,), _, _ = run(
         make().jsonl(
             line(at=value), mapping(time={"column": "at", "format": form, "zone": "Asia/Shanghai"}), NOW
@@ -206,12 +208,12 @@ def test_times_are_read_in_their_format_and_zone(form, value):
 
 
 @pytest.mark.parametrize("value", [10**30, -(10**17), True, 1.5, "x", "9" * 19])
-def test_an_epoch_that_is_none_is_a_dead_letter(value):
+def test_an_epoch_that_is_none_is_a_dead_letter(value: Any) -> None:
     letters = run(make().jsonl(line(at=value), mapping(time={"column": "at", "format": "epoch_ms"}), NOW))[1]
     assert [letter.reason for letter in letters] == [Reason.BAD_TIME]
 
 
-def test_replayed_history_arrives_at_its_own_time_and_never_backwards():
+def test_replayed_history_arrives_at_its_own_time_and_never_backwards() -> None:
     times = [
         iso
         for iso in (
@@ -228,12 +230,12 @@ def test_replayed_history_arrives_at_its_own_time_and_never_backwards():
     assert [letter.reason for letter in letters] == [Reason.TOO_LATE]
 
 
-def test_chunks_are_bounded():
+def test_chunks_are_bounded() -> None:
     data = b"".join(line(order=str(n)) for n in range(10))
     assert [len(result.batch) for result in make().jsonl(data, mapping(), NOW, chunk_rows=4)] == [4, 4, 2]
 
 
-def test_an_exploded_array_gives_a_row_per_element(tmp_path):
+def test_an_exploded_array_gives_a_row_per_element(tmp_path: Path) -> None:
     path = tmp_path / "sessions.jsonl.gz"
     sessions = [{"s": 1, "e": [{"aid": 5, "t": NOW}, {"aid": 6, "t": NOW}, 7]}, {"s": 2, "e": "none"}]
     path.write_bytes(gzip.compress(b"".join(json.dumps(one).encode() + b"\n" for one in sessions)))
@@ -272,7 +274,7 @@ O-5;cancel;c-1;2026-03-10T12:00:00Z;-3;x
 
 
 @pytest.mark.parametrize("name", ["orders.csv", "orders.csv.gz"])
-def test_a_csv_file_is_read_by_its_mapping(tmp_path, name):
+def test_a_csv_file_is_read_by_its_mapping(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(CSV) if name.endswith("gz") else CSV)
     rows, letters, counts = run(make().csv(path, mapping(delimiter=";"), NOW))
@@ -285,14 +287,14 @@ def test_a_csv_file_is_read_by_its_mapping(tmp_path, name):
     assert counts["received"] == 6
 
 
-def test_a_csv_file_without_a_mapped_column_is_one_dead_letter(tmp_path):
+def test_a_csv_file_without_a_mapped_column_is_one_dead_letter(tmp_path: Path) -> None:
     path = tmp_path / "orders.csv"
     path.write_bytes(b"order,kind\nO-1,order\n")
     rows, letters, _ = run(make().csv(path, mapping(), NOW))
     assert (rows, [letter.reason for letter in letters]) == ([], [Reason.UNREADABLE_FILE])
 
 
-def test_a_damaged_or_absent_file_is_one_dead_letter(tmp_path):
+def test_a_damaged_or_absent_file_is_one_dead_letter(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
     for results in (
         make().parquet(tmp_path / "bad.parquet", mapping(), NOW),
@@ -304,7 +306,7 @@ def test_a_damaged_or_absent_file_is_one_dead_letter(tmp_path):
         assert (rows, [letter.reason for letter in letters]) == ([], [Reason.UNREADABLE_FILE])
 
 
-def test_a_truncated_gzip_file_gives_its_first_rows_and_a_dead_letter(tmp_path):
+def test_a_truncated_gzip_file_gives_its_first_rows_and_a_dead_letter(tmp_path: Path) -> None:
     path = tmp_path / "cut.jsonl.gz"
     lines = b"".join(line(order=f"{n:x}" * 9) for n in range(3_000))
     path.write_bytes(gzip.compress(lines)[:-2_000])
@@ -313,7 +315,7 @@ def test_a_truncated_gzip_file_gives_its_first_rows_and_a_dead_letter(tmp_path):
     assert letters[-1].reason == Reason.UNREADABLE_FILE
 
 
-def test_parquet_values_keep_their_types(tmp_path):
+def test_parquet_values_keep_their_types(tmp_path: Path) -> None:
     path = tmp_path / "orders.parquet"
     moment = datetime(2026, 3, 10, 20)  # noqa: DTZ001 - the mapping's zone completes it
     table = pa.table(
@@ -359,13 +361,15 @@ def test_parquet_values_keep_their_types(tmp_path):
         ),
     ],
 )
-def test_a_mapping_that_does_not_fit_the_catalogue_is_refused_at_once(parts, message):
+def test_a_mapping_that_does_not_fit_the_catalogue_is_refused_at_once(
+    parts: dict[str, Any], message: str
+) -> None:
     with pytest.raises(CatalogError, match=message):
         make().jsonl(b"", mapping(**parts), NOW)
 
 
 @pytest.mark.parametrize("document", [{}, 3, {**ORDERS, "colour": 1}, {**ORDERS, "time": "at"}])
-def test_a_document_that_is_no_mapping_is_refused(document):
+def test_a_document_that_is_no_mapping_is_refused(document: Any) -> None:
     with pytest.raises(CatalogError, match="mapping must follow its schema"):
         parse_mapping(document)
 
@@ -373,7 +377,7 @@ def test_a_document_that_is_no_mapping_is_refused(document):
 # --- real files --------------------------------------------------------------------------------------------------------
 
 
-def test_otto_sessions_give_every_event_that_polars_counts(shared_data):
+def test_otto_sessions_give_every_event_that_polars_counts(shared_data: Path) -> None:
     path = shared_data / "otto_sample" / "otto_20_sessions.jsonl.gz"
     spec = parse_mapping(
         {
@@ -414,7 +418,7 @@ WIFI = parse_mapping(
 )
 
 
-def check_wifi(path):
+def check_wifi(path: Any) -> None:
     rows, letters, counts = run(make(allowed_lateness_ms=400 * DAY).parquet(path, WIFI))
     table = pl.read_parquet(path)
     kept = table.filter(pl.col("position") == 1)
@@ -428,14 +432,16 @@ def check_wifi(path):
     assert len({row.subject for row in rows}) == len(day.unique(["day", "src_mac_anon"]))
 
 
-def test_wifi_probes_have_one_pseudonym_per_address_and_day_as_polars_counts(shared_data, tmp_path):
+def test_wifi_probes_have_one_pseudonym_per_address_and_day_as_polars_counts(
+    shared_data: Path, tmp_path: Path
+) -> None:
     table = pl.read_parquet(shared_data / "wifi_probes" / "wifi_probes_2024_02_08_to_03_14.parquet")
     table.gather_every(20).write_parquet(tmp_path / "part.parquet")
     check_wifi(tmp_path / "part.parquet")
 
 
 @pytest.mark.slow
-def test_all_wifi_probes_have_one_pseudonym_per_address_and_day(shared_data):
+def test_all_wifi_probes_have_one_pseudonym_per_address_and_day(shared_data: Path) -> None:
     check_wifi(shared_data / "wifi_probes" / "wifi_probes_2024_02_08_to_03_14.parquet")
 
 
@@ -452,7 +458,7 @@ RETAIL = parse_mapping(
 )
 
 
-def check_retail(path):
+def check_retail(path: Any) -> None:
     rows, letters, counts = run(make().parquet(path, RETAIL))
     table = pl.read_parquet(path)
     kept = table.filter(pl.col("customer_id").is_not_null() & ~pl.col("invoice").str.starts_with("C"))
@@ -471,7 +477,7 @@ def check_retail(path):
     assert [row.time_ms for row in rows[:500]] == expected
 
 
-def test_online_retail_orders_equal_a_recount(shared_data, tmp_path):
+def test_online_retail_orders_equal_a_recount(shared_data: Path, tmp_path: Path) -> None:
     pl.read_parquet(shared_data / "online_retail" / "online_retail_2010_2011.parquet").head(
         20_000
     ).write_parquet(tmp_path / "part.parquet")
@@ -479,5 +485,5 @@ def test_online_retail_orders_equal_a_recount(shared_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_online_retail_orders_equal_a_recount(shared_data):
+def test_all_online_retail_orders_equal_a_recount(shared_data: Path) -> None:
     check_retail(shared_data / "online_retail" / "online_retail_2010_2011.parquet")

@@ -4,6 +4,7 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import orjson
@@ -28,14 +29,14 @@ from dayfly.engine.intake.kernels_json import (
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def padded(data):
+def padded(data: Any) -> Any:
     return np.frombuffer(data + bytes(128), np.uint8)
 
 
 # --- BLAKE2b -----------------------------------------------------------------------------------------------------------
 
 
-def hashes(messages, keys):
+def hashes(messages: Any, keys: Any) -> Any:
     """Every message under every key in turn, by the kernel."""
     states = np.array(
         [keyed_state(key, digest_bytes=16, salt=b"salt", person=b"person") for key in keys], np.uint64
@@ -49,12 +50,12 @@ def hashes(messages, keys):
     return [row.astype("<u8").tobytes() for row in out]
 
 
-def reference(message, key):
+def reference(message: Any, key: Any) -> Any:
     return hashlib.blake2b(message, key=key, digest_size=16, salt=b"salt", person=b"person").digest()
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 63, 64, 127, 128, 129, 255, 256, 257, 384, 385, 1000])
-def test_a_hash_is_that_of_hashlib_at_every_block_boundary(length):
+def test_a_hash_is_that_of_hashlib_at_every_block_boundary(length: int) -> None:
     message = bytes(i % 251 for i in range(length))
     assert hashes([message], [b"k" * 31 + b"1"]) == [reference(message, b"k" * 31 + b"1")]
 
@@ -63,7 +64,7 @@ def test_a_hash_is_that_of_hashlib_at_every_block_boundary(length):
     st.lists(st.binary(min_size=1, max_size=300), max_size=11),
     st.lists(st.binary(min_size=1, max_size=64), min_size=1, max_size=3),
 )
-def test_messages_of_any_lengths_share_the_lanes(messages, keys):
+def test_messages_of_any_lengths_share_the_lanes(messages: list[bytes], keys: list[bytes]) -> None:
     assert hashes(messages, keys) == [
         reference(message, keys[i % len(keys)]) for i, message in enumerate(messages)
     ]
@@ -72,7 +73,7 @@ def test_messages_of_any_lengths_share_the_lanes(messages, keys):
 # --- JSON --------------------------------------------------------------------------------------------------------------
 
 
-def scanned(data, *, depth=12, members=64):
+def scanned(data: Any, *, depth: Any = 12, members: Any = 64) -> Any:
     """(parent, key) of every member on the tape, or None."""
     tape = np.zeros((members, 6), np.int64)
     array = padded(data)
@@ -84,7 +85,7 @@ def scanned(data, *, depth=12, members=64):
     return [(int(row[PARENT]), data[row[KEY] : row[KEY] + row[KEY_LENGTH]].decode()) for row in tape[:count]]
 
 
-def members_of(value, parent=ROOT, rows=None):
+def members_of(value: Any, parent: Any = ROOT, rows: Any = None) -> Any:
     """The same from a parsed object."""
     rows = [] if rows is None else rows
     for key, item in value.items():
@@ -104,7 +105,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=9), json_values, max_size=4), st.booleans())
-def test_the_tape_holds_every_member_outside_arrays(value, spaced):
+def test_the_tape_holds_every_member_outside_arrays(value: Any, spaced: bool) -> None:
     data = json.dumps(value, ensure_ascii=False, separators=(" , ", " : ") if spaced else (",", ":"))
     found = scanned(data.encode())
     if found is not None:
@@ -118,7 +119,7 @@ def test_the_tape_holds_every_member_outside_arrays(value, spaced):
         st.binary(max_size=24), st.text(alphabet='{}[]":,\\ue19.-tfn \u00e9', max_size=24).map(str.encode)
     )
 )
-def test_what_the_scanner_accepts_orjson_accepts(data):
+def test_what_the_scanner_accepts_orjson_accepts(data: bytes) -> None:
     data = b'{"a":' + data + b"}"
     if scanned(data) is not None:
         assert isinstance(orjson.loads(data), dict)
@@ -160,11 +161,11 @@ def test_what_the_scanner_accepts_orjson_accepts(data):
         b'{"\\u0062":1}',
     ],
 )
-def test_the_scanner_gives_up(value):
+def test_the_scanner_gives_up(value: Any) -> None:
     assert scanned(b'{"a":' + value + b"}") is None
 
 
-def test_depth_and_members_are_limited_exactly():
+def test_depth_and_members_are_limited_exactly() -> None:
     assert scanned(b'{"a":[[1]]}', depth=3) is not None
     assert scanned(b'{"a":[[[1]]]}', depth=3) is None
     assert scanned(b'{"a":1,"b":[{"c":2}]}', members=3) is not None
@@ -180,7 +181,7 @@ def test_depth_and_members_are_limited_exactly():
         st.decimals(-(10**9), 10**9, places=7).map(lambda number: format(number, "f")),
     )
 )
-def test_a_number_is_that_of_the_catalogue_or_left_alone(text):
+def test_a_number_is_that_of_the_catalogue_or_left_alone(text: str) -> None:
     found = micro_of(padded(text.encode()), 0, len(text))
     try:
         expected = to_micro(json.loads(text))
@@ -207,7 +208,7 @@ def test_a_number_is_that_of_the_catalogue_or_left_alone(text):
         ("-0", 0),
     ],
 )
-def test_halves_round_to_even_and_the_limit_is_exact(text, micro):
+def test_halves_round_to_even_and_the_limit_is_exact(text: str, micro: int) -> None:
     assert micro_of(padded(text.encode()), 0, len(text)) == micro
     if micro != NOT_HERE:
         assert int((Decimal(text) * 10**6).quantize(Decimal(1))) == micro
@@ -218,7 +219,7 @@ def test_halves_round_to_even_and_the_limit_is_exact(text, micro):
     st.integers(0, 9),
     st.integers(0, 10**9 - 1),
 )
-def test_a_time_is_that_of_datetime(moment, decimals, nanoseconds):
+def test_a_time_is_that_of_datetime(moment: datetime, decimals: int, nanoseconds: int) -> None:
     whole = moment.replace(microsecond=0, tzinfo=UTC)
     fraction = f"{nanoseconds:09d}"[:decimals]
     text = whole.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0") + ("." + fraction if decimals else "") + "Z"
@@ -249,11 +250,11 @@ def test_a_time_is_that_of_datetime(moment, decimals, nanoseconds):
         "2026-01-01T-1:00:00Z",
     ],
 )
-def test_other_forms_of_time_are_left_alone(text):
+def test_other_forms_of_time_are_left_alone(text: str) -> None:
     assert milliseconds_of(padded(text.encode()), 0, len(text)) == NOT_HERE
 
 
-def test_leap_days_are_known():
+def test_leap_days_are_known() -> None:
     for text in ("2024-02-29T00:00:00Z", "2000-02-29T23:59:59Z"):
         expected = int(datetime.fromisoformat(text).timestamp() * 1000)
         assert milliseconds_of(padded(text.encode()), 0, len(text)) == expected

@@ -1,6 +1,7 @@
 """Every dead-letter reason, limits at their boundaries, the clock, identities and masking of Segment payloads."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ Reason = DeadLetterReason
 DEEP = b'{"a":' * 2000 + b"1" + b"}" * 2000
 
 
-def reasons(data, *, settings=Settings(), channel="app", received_ms=NOW):
+def reasons(data: Any, *, settings: Any = Settings(), channel: Any = "app", received_ms: Any = NOW) -> Any:
     """The reasons on both paths, which must be one."""
     found = [
         [
@@ -43,7 +44,7 @@ def reasons(data, *, settings=Settings(), channel="app", received_ms=NOW):
     return found[0]
 
 
-def in_properties(**members):
+def in_properties(**members: Any) -> Any:
     return raw(properties={"product_id": "P", **members})
 
 
@@ -105,18 +106,18 @@ CASES = [
 @pytest.mark.parametrize(
     ("reason", "data"), CASES, ids=[f"{reason}-{n}" for n, (reason, _) in enumerate(CASES)]
 )
-def test_a_bad_payload_is_a_dead_letter_with_its_reason(reason, data):
+def test_a_bad_payload_is_a_dead_letter_with_its_reason(reason: DeadLetterReason, data: bytes) -> None:
     assert reasons(data) == [reason]
 
 
 @pytest.mark.parametrize("data", [data for _, data in CASES if b"batch" not in data])
-def test_the_rest_of_a_batch_proceeds(data):
+def test_the_rest_of_a_batch_proceeds(data: bytes) -> None:
     result = make_intake().segment([raw(messageId="1"), data, raw(messageId="2")], "app", NOW)
     assert (result.counts["accepted"], result.counts["dead"], result.counts["received"]) == (2, 1, 3)
     assert [letter.place for letter in result.dead_letters] == ["payload 1"]
 
 
-def test_a_dead_letter_holds_no_content():
+def test_a_dead_letter_holds_no_content() -> None:
     secret = raw(userId="secret-1", properties={"product_id": "secret-2", "price": "secret-3"})
     (letter,) = make_intake().segment([secret], "app", NOW).dead_letters
     assert "secret" not in repr(letter)
@@ -126,31 +127,31 @@ def test_a_dead_letter_holds_no_content():
 # --- limits ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_event_of_exactly_the_largest_size_enters():
+def test_an_event_of_exactly_the_largest_size_enters() -> None:
     size = len(raw())
     assert reasons(raw(), settings=Settings(max_event_bytes=size)) == []
     assert reasons(raw(), settings=Settings(max_event_bytes=size - 1)) == [Reason.TOO_LARGE]
 
 
-def test_a_string_of_exactly_the_largest_size_enters():
+def test_a_string_of_exactly_the_largest_size_enters() -> None:
     data = in_properties(product_id="é" * 40)
     assert reasons(data, settings=Settings(max_string_bytes=80)) == []
     assert reasons(data, settings=Settings(max_string_bytes=79)) == [Reason.STRING_TOO_LONG]
 
 
-def test_nesting_of_exactly_the_largest_depth_enters():
+def test_nesting_of_exactly_the_largest_depth_enters() -> None:
     data = raw(extra={"a": [{"b": 1}]})
     assert reasons(data, settings=Settings(max_depth=4)) == []
     assert reasons(data, settings=Settings(max_depth=3)) == [Reason.TOO_DEEP]
 
 
-def test_exactly_the_largest_number_of_members_enters():
+def test_exactly_the_largest_number_of_members_enters() -> None:
     members = 8 + 2 + 1 + 1 + 1  # the outermost object, properties, context, consent, preferences
     assert reasons(raw(), settings=Settings(max_properties=members)) == []
     assert reasons(raw(), settings=Settings(max_properties=members - 1)) == [Reason.TOO_MANY_PROPERTIES]
 
 
-def test_the_limits_of_an_envelope_are_exact():
+def test_the_limits_of_an_envelope_are_exact() -> None:
     calls = b'{"batch":[' + b",".join([raw()] * 3) + b"]}"
     assert make_limited(max_batch_events=3).segment(calls, "app", NOW).counts["accepted"] == 3
     (letter,) = make_limited(max_batch_events=2).segment(calls, "app", NOW).dead_letters
@@ -162,7 +163,7 @@ def test_the_limits_of_an_envelope_are_exact():
     assert [letter.reason for letter in result.dead_letters] == [Reason.TOO_LARGE]
 
 
-def make_limited(*, settings=Settings(), **limits):
+def make_limited(*, settings: Any = Settings(), **limits: Any) -> Any:
     from dayfly.engine.intake import Intake
 
     from .support import make_keys, make_policy
@@ -174,16 +175,16 @@ def make_limited(*, settings=Settings(), **limits):
 
 
 @pytest.mark.parametrize(("ahead_ms", "expected"), [(300_000, []), (300_001, [Reason.IN_FUTURE])])
-def test_an_event_exactly_at_the_future_skew_enters(ahead_ms, expected):
+def test_an_event_exactly_at_the_future_skew_enters(ahead_ms: Any, expected: Any) -> None:
     assert reasons(raw(timestamp=iso(NOW + ahead_ms), sentAt=...)) == expected
 
 
 @pytest.mark.parametrize(("age_ms", "expected"), [(7 * DAY, []), (7 * DAY + 1, [Reason.TOO_LATE])])
-def test_an_event_exactly_at_the_allowed_lateness_enters(age_ms, expected):
+def test_an_event_exactly_at_the_allowed_lateness_enters(age_ms: Any, expected: Any) -> None:
     assert reasons(raw(timestamp=iso(NOW - age_ms), sentAt=...)) == expected
 
 
-def time_of(data, *, skew=True):
+def time_of(data: Any, *, skew: Any = True) -> Any:
     times = {
         int(make_intake(fast=fast, skew=skew).segment([data], "app", NOW).batch.time_ms[0])
         for fast in (True, False)
@@ -193,17 +194,17 @@ def time_of(data, *, skew=True):
 
 
 @pytest.mark.parametrize("name", ["timestamp", "originalTimestamp"])
-def test_a_device_clock_that_is_wrong_is_corrected_by_the_send_time(name):
+def test_a_device_clock_that_is_wrong_is_corrected_by_the_send_time(name: str) -> None:
     # The device is a day ahead and took two seconds from the event to the sending.
     members = {"timestamp": ..., name: iso(NOW + DAY - 2_000), "sentAt": iso(NOW + DAY)}
     assert time_of(raw(**members)) == NOW - 2_000
 
 
-def test_a_channel_may_keep_the_device_time():
+def test_a_channel_may_keep_the_device_time() -> None:
     assert time_of(raw(timestamp=iso(NOW - 9_000), sentAt=iso(NOW - 4_000)), skew=False) == NOW - 9_000
 
 
-def test_a_time_that_a_collector_has_corrected_stays():
+def test_a_time_that_a_collector_has_corrected_stays() -> None:
     members = {
         "timestamp": iso(NOW - 3_000),
         "originalTimestamp": iso(NOW - 90_000),
@@ -212,11 +213,11 @@ def test_a_time_that_a_collector_has_corrected_stays():
     assert time_of(raw(**members)) == NOW - 3_000
 
 
-def test_an_event_without_a_time_happened_on_arrival():
+def test_an_event_without_a_time_happened_on_arrival() -> None:
     assert time_of(raw(timestamp=..., sentAt=iso(NOW - 50_000))) == NOW
 
 
-def test_the_send_time_of_an_envelope_is_for_calls_without_their_own():
+def test_the_send_time_of_an_envelope_is_for_calls_without_their_own() -> None:
     envelope = {
         "sentAt": iso(NOW - 60_000),
         "batch": [payload(sentAt=..., timestamp=iso(NOW - 61_000)), payload()],
@@ -229,34 +230,34 @@ def test_the_send_time_of_an_envelope_is_for_calls_without_their_own():
 # --- identities --------------------------------------------------------------------------------------------------------
 
 
-def known(kind, text, key=USER_KEY):
+def known(kind: Any, text: Any, key: Any = USER_KEY) -> Any:
     return pseudonym(TENANT, key, kind, text)
 
 
-def row_of(data, **options):
+def row_of(data: Any, **options: Any) -> Any:
     result = make_intake(**options).segment([data], "app", NOW)
     (row,) = rows_of(result.batch, CATALOG)
     return row, result.merges
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_identify_links_the_anonymous_id_to_the_user(fast):
+def test_identify_links_the_anonymous_id_to_the_user(fast: bool) -> None:
     row, merges = row_of(raw(type="identify", userId="u-1"), fast=fast)
     assert (row.subject, row.link, merges) == (known("user", "u-1"), known("anonymous", "a-77"), ())
 
 
-def test_alias_links_the_previous_id_of_either_kind():
+def test_alias_links_the_previous_id_of_either_kind() -> None:
     row, (merge,) = row_of(raw(type="alias", userId="u-1", previousId="a-77"))
     assert (row.subject, row.link) == (known("user", "u-1"), known("anonymous", "a-77"))
     assert (merge.subject, merge.other, merge.at_ms) == (known("user", "u-1"), known("user", "a-77"), NOW)
 
 
-def test_a_numeric_id_is_its_decimal_text():
+def test_a_numeric_id_is_its_decimal_text() -> None:
     assert row_of(raw(userId=17850))[0].subject == known("user", "17850")
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_an_older_key_version_is_linked_while_it_lives(fast):
+def test_an_older_key_version_is_linked_while_it_lives(fast: bool) -> None:
     row, merges = row_of(raw(), versions={1: OLD_KEY, 2: USER_KEY}, fast=fast)
     assert (row.subject, row.link, merges) == (
         known("anonymous", "a-77"),
@@ -266,7 +267,7 @@ def test_an_older_key_version_is_linked_while_it_lives(fast):
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_an_older_version_beside_a_link_becomes_a_merge(fast):
+def test_an_older_version_beside_a_link_becomes_a_merge(fast: bool) -> None:
     row, merges = row_of(raw(type="identify", userId="u-1"), versions={1: OLD_KEY, 2: USER_KEY}, fast=fast)
     assert row.link == known("anonymous", "a-77")
     assert [merge.other for merge in merges] == [
@@ -275,7 +276,7 @@ def test_an_older_version_beside_a_link_becomes_a_merge(fast):
     ]
 
 
-def test_equal_message_ids_of_two_sources_are_two_events():
+def test_equal_message_ids_of_two_sources_are_two_events() -> None:
     channels = (Channel("a", "one"), Channel("b", "two"), Channel("c", "one"))
     policy = Policy(1, Catalog((), ("a", "b", "c")), channels)
     from dayfly.engine.intake import Intake
@@ -288,7 +289,7 @@ def test_equal_message_ids_of_two_sources_are_two_events():
     assert first != second
 
 
-def test_without_a_message_id_the_same_bytes_are_one_event():
+def test_without_a_message_id_the_same_bytes_are_one_event() -> None:
     ids = (
         make_intake()
         .segment([raw(messageId=...), raw(messageId=...), raw(messageId=..., x=1)], "app", NOW)
@@ -313,7 +314,7 @@ def test_without_a_message_id_the_same_bytes_are_one_event():
         ({"gpp": "DBA"}, "tcf"),
     ],
 )
-def test_a_consent_object_is_observed_in_its_form(context, form):
+def test_a_consent_object_is_observed_in_its_form(context: Any, form: str) -> None:
     for fast in (True, False):
         row, _ = row_of(raw(context=context), fast=fast)
         assert row.consent is not None
@@ -321,7 +322,7 @@ def test_a_consent_object_is_observed_in_its_form(context, form):
         assert row.consent.content in context.values()
 
 
-def test_equal_consent_objects_are_held_once():
+def test_equal_consent_objects_are_held_once() -> None:
     result = make_intake().segment([raw(messageId=str(n)) for n in range(5)], "app", NOW)
     assert len(result.batch.consents) == 1
     assert set(result.batch.consent.tolist()) == {0}
@@ -330,7 +331,7 @@ def test_equal_consent_objects_are_held_once():
 # --- masking -----------------------------------------------------------------------------------------------------------
 
 
-def masked(masking, kind, value, *, required=False):
+def masked(masking: Any, kind: Any, value: Any, *, required: Any = False) -> Any:
     spec = FieldSpec("f", kind, masking, required)
     catalog = Catalog((EventType("E", (spec,)),), ("app", "wifi"))
     intake = make_intake(catalog=catalog)
@@ -360,21 +361,21 @@ def masked(masking, kind, value, *, required=False):
         ("keep", FieldType.STRING, "as it is", "as it is"),
     ],
 )
-def test_a_field_is_masked_before_it_is_kept(masking, kind, value, kept):
+def test_a_field_is_masked_before_it_is_kept(masking: Any, kind: Any, value: Any, kept: Any) -> None:
     assert masked(masking, kind, value) == kept
 
 
-def test_a_dropped_field_may_still_be_required():
+def test_a_dropped_field_may_still_be_required() -> None:
     assert masked("drop", FieldType.STRING, None, required=True) is Reason.MISSING_FIELD
     assert masked("drop", FieldType.STRING, "x", required=True) is None
 
 
-def test_masking_that_leaves_another_type_is_refused_at_once():
+def test_masking_that_leaves_another_type_is_refused_at_once() -> None:
     with pytest.raises(CatalogError, match=r"type='number' of field 'f' must be 'string'"):
         masked({"mask": "band", "edges": [1]}, FieldType.NUMBER, 1)
 
 
-def test_masking_that_is_no_rule_is_refused_at_once():
+def test_masking_that_is_no_rule_is_refused_at_once() -> None:
     with pytest.raises(CatalogError, match="field='f' must have a masking rule"):
         masked({"mask": "blur"}, FieldType.STRING, "x")
 
@@ -382,17 +383,17 @@ def test_masking_that_is_no_rule_is_refused_at_once():
 # --- wrong use ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_undeclared_channel_is_refused():
+def test_an_undeclared_channel_is_refused() -> None:
     with pytest.raises(CatalogError, match="channel='tv' must be declared"):
         make_intake().segment([], "tv", NOW)
 
 
-def test_a_short_digest_key_is_refused():
+def test_a_short_digest_key_is_refused() -> None:
     with pytest.raises(IntakeError, match="digest_key of 31 bytes must have 32"):
         IntakeKeys(PseudonymKeys(TENANT, {1: USER_KEY}), DIGEST_KEY[:-1])
 
 
-def test_a_probe_channel_without_probe_keys_is_refused():
+def test_a_probe_channel_without_probe_keys_is_refused() -> None:
     from dayfly.engine.intake import Intake
 
     from .support import make_policy
@@ -401,11 +402,11 @@ def test_a_probe_channel_without_probe_keys_is_refused():
         Intake(make_policy(), IntakeKeys(PseudonymKeys(TENANT, {1: USER_KEY}), DIGEST_KEY))
 
 
-def test_keys_are_not_shown():
+def test_keys_are_not_shown() -> None:
     keys = IntakeKeys(PseudonymKeys(TENANT, {1: USER_KEY}), DIGEST_KEY)
     assert "digest_key" not in repr(keys)
 
 
-def test_no_payload_is_an_empty_batch():
+def test_no_payload_is_an_empty_batch() -> None:
     result = make_intake().segment([], "app", NOW)
     assert (len(result.batch), dict(result.counts)) == (0, {})

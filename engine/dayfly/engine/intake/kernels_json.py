@@ -32,6 +32,7 @@ __all__ = [
     "micro_of",
     "milliseconds_of",
     "scan",
+    "unescape",
 ]
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -298,6 +299,61 @@ def scan(data: Bytes, at: int, end: int, tape: Ints, stack: Ints, limits: Ints) 
         at = stop
         state = AFTER_VALUE
     return count if _skip(data, at) >= end else -1
+
+
+@kernel
+def _hex(byte: int) -> Any:
+    """Value of a hexadecimal digit."""
+    return byte - 48 if byte <= 57 else (byte | 32) - 87
+
+
+@kernel
+def unescape(data: Bytes, start: int, end: int, out: Bytes, at: int) -> Any:
+    """Write the string `data[start:end]`, whose escapes the scanner has checked, to `out` from `at` on.
+
+    Returns:
+        One past the last byte written; never more than the escaped string has.
+    """
+    while start < end:
+        byte = load8(data, start)
+        if byte != 92:
+            out[at] = byte
+            at += 1
+            start += 1
+            continue
+        byte = load8(data, start + 1)
+        if byte != 117:
+            if byte == 98:
+                byte = 8
+            elif byte == 102:
+                byte = 12
+            elif byte == 110:
+                byte = 10
+            elif byte == 114:
+                byte = 13
+            elif byte == 116:
+                byte = 9
+            out[at] = byte
+            at += 1
+            start += 2
+            continue
+        code = 0
+        for i in range(2, 6):
+            code = code * 16 + _hex(load8(data, start + i))
+        start += 6
+        if code < 0x80:
+            out[at] = code
+            at += 1
+        elif code < 0x800:
+            out[at] = 0xC0 | code >> 6
+            out[at + 1] = 0x80 | code & 0x3F
+            at += 2
+        else:
+            out[at] = 0xE0 | code >> 12
+            out[at + 1] = 0x80 | code >> 6 & 0x3F
+            out[at + 2] = 0x80 | code & 0x3F
+            at += 3
+    return at
 
 
 @kernel

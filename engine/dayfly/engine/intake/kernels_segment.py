@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dayfly.engine.intake.kernels_blake2b import JOB_LENGTH, JOB_OUT, JOB_START, JOB_STATE
 from dayfly.engine.intake.kernels_json import (
+    ESCAPED,
     FALSE,
     KEY,
     KEY_LENGTH,
@@ -27,6 +28,7 @@ from dayfly.engine.intake.kernels_json import (
     micro_of,
     milliseconds_of,
     scan,
+    unescape,
 )
 from dayfly.engine.intake.kernels_memory import MASK64, i64, load8, load64, u64
 from dayfly.privacy._jit import kernel
@@ -243,6 +245,11 @@ def _cell(data: Bytes, tape: Ints, at: int, kind: int, strings: Bytes, used: Int
             strings[place + i] = data[start + 1 + i]
         used[CHARACTERS] = place + length
         return place << LENGTH_BITS | length
+    if kind == TEXT and found == ESCAPED:
+        place = used[CHARACTERS]
+        stop = unescape(data, start + 1, end - 1, strings, place)
+        used[CHARACTERS] = stop
+        return place << LENGTH_BITS | (stop - place) if stop - place <= used[MAX_BYTES] else NOT_HERE
     if kind == NUMERIC and found == NUMBER:
         return micro_of(data, start, end)
     if kind == TRUTH and (found in (TRUE, FALSE)):
@@ -282,16 +289,22 @@ def _call(data: Bytes, tape: Ints, slots: Ints, edges: Ints, buckets: Ints) -> A
 
 
 @kernel
-def _track_type(data: Bytes, tape: Ints, slots: Ints, edges: Ints, buckets: Ints) -> Any:
-    """Event type of a track call, -1 when it is not declared, `UNREADABLE` when there is no plain name."""
-    at = slots[EVENT]
-    if at < 0 or tape[at, KIND] != STRING:
+def _track_type(data: Bytes, at: int, tape: Ints, edges: Ints, buckets: Ints, scratch: Bytes) -> Any:
+    """Event type of the track call whose name is at tape row `at`, -1 when undeclared, `UNREADABLE` without a plain name.
+
+    An escaped name is unescaped into `scratch`, whose content is not used by anybody else.
+    """
+    if at < 0 or (tape[at, KIND] != STRING and tape[at, KIND] != ESCAPED):
         return UNREADABLE
-    start = tape[at, VALUE] + 1
-    length = tape[at, VALUE_END] - 1 - start
-    if length == 0 or load8(data, start) == DOLLAR:
+    start, end = tape[at, VALUE] + 1, tape[at, VALUE_END] - 1
+    names = data
+    if tape[at, KIND] == ESCAPED:
+        end = unescape(data, start, end, scratch, 0)
+        start = 0
+        names = scratch
+    if end == start or load8(names, start) == DOLLAR:
         return UNREADABLE
-    edge = _find(data, start, length, EVENT_NODE, edges, buckets)
+    edge = _find(names, start, end - start, EVENT_NODE, edges, buckets)
     return -1 if edge < 0 else edges[edge, MEANS]
 
 
@@ -402,6 +415,7 @@ def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: J
     slots = np.empty(ROOT_MEANINGS, np.int64)
     node_of = np.empty(limits[1], np.int64)
     seen = np.zeros(len(edges), np.int64)
+    scratch = np.empty(numbers[EVENT_BYTES] + 8, np.uint8)
     cells = 0
     waiting = 0
     characters = 0
@@ -425,7 +439,7 @@ def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: J
         if call < 0:
             continue
         if call == TRACK:
-            event_type = _track_type(data, tape, slots, edges, buckets)
+            event_type = _track_type(data, slots[EVENT], tape, edges, buckets, scratch)
         else:
             event_type = types[len(types) - CALLS + call, 0]
         moment = _time_ms(data, tape, slots, numbers, sent_ms[row])
