@@ -22,6 +22,7 @@ USER_KEY = bytes(range(32))
 OLD_KEY = bytes(range(1, 33))
 DIGEST_KEY = bytes(range(32, 64))
 SOURCE = "app.example"
+DEFAULTS = Settings()
 SMALL = Settings(max_event_bytes=900, max_depth=5, max_properties=24, max_string_bytes=40)
 
 STRING, NUMBER, BOOLEAN, TIME = FieldType.STRING, FieldType.NUMBER, FieldType.BOOLEAN, FieldType.TIME
@@ -49,7 +50,7 @@ ORACLE_FIELDS = {
 }
 
 
-def make_policy(settings: Any = Settings(), *, skew: Any = True, catalog: Any = CATALOG) -> Any:
+def make_policy(settings: Settings = DEFAULTS, *, skew: Any = True, catalog: Any = CATALOG) -> Any:
     channels = (
         Channel("app", SOURCE, correct_clock_skew=skew),
         Channel("wifi", "stores.example/wifi", probe=True, correct_clock_skew=False),
@@ -68,7 +69,7 @@ def make_keys(*, versions: Any = None) -> Any:
 
 
 def make_intake(
-    settings: Any = Settings(),
+    settings: Settings = DEFAULTS,
     *,
     fast: Any = True,
     skew: Any = True,

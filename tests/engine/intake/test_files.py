@@ -81,7 +81,9 @@ def line(**columns: Any) -> Any:
 
 def run(results: Any) -> Any:
     """All rows, dead letters and counts of a streamed file."""
-    rows, letters, counts = [], [], Counter()
+    rows: list[Any] = []
+    letters: list[Any] = []
+    counts: Counter[str] = Counter()
     for result in results:
         rows += rows_of(result.batch, CATALOG)
         letters += result.dead_letters
@@ -215,13 +217,10 @@ def test_an_epoch_that_is_none_is_a_dead_letter(value: Any) -> None:
 
 def test_replayed_history_arrives_at_its_own_time_and_never_backwards() -> None:
     times = [
-        iso
-        for iso in (
-            "2011-01-02T00:00:00Z",
-            "2011-01-01T00:00:00Z",
-            "2011-01-09T00:00:01Z",
-            "2011-01-02T00:00:00Z",
-        )
+        "2011-01-02T00:00:00Z",
+        "2011-01-01T00:00:00Z",
+        "2011-01-09T00:00:01Z",
+        "2011-01-02T00:00:00Z",
     ]
     data = b"".join(line(at=at, order=str(n)) for n, at in enumerate(times))
     rows, letters, _ = run(make().jsonl(data, mapping()))
@@ -466,7 +465,7 @@ def check_retail(path: Any) -> None:
     assert (len(rows), counts["skipped"]) == (len(kept), len(table) - len(kept))
     assert len({row.subject for row in rows}) == kept["customer_id"].n_unique()
     assert len({row.values[0] for row in rows}) == kept["invoice"].n_unique()
-    assert abs(float(sum(row.values[1] for row in rows)) - kept["unit_price"].sum()) < 1e-3
+    assert abs(float(sum(row.values[1] for row in rows)) - float(kept["unit_price"].sum())) < 1e-3
     columns = ["customer_id", "invoice", "invoice_ts", "unit_price"]
     assert len({row.digest for row in rows}) == len(kept.unique(columns))
     zone = ZoneInfo("Europe/London")

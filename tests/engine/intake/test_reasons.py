@@ -16,6 +16,7 @@ from tests.oracles.unpack import rows_of
 from .support import (
     CATALOG,
     DAY,
+    DEFAULTS,
     DIGEST_KEY,
     NOW,
     OLD_KEY,
@@ -31,7 +32,7 @@ Reason = DeadLetterReason
 DEEP = b'{"a":' * 2000 + b"1" + b"}" * 2000
 
 
-def reasons(data: Any, *, settings: Any = Settings(), channel: Any = "app", received_ms: Any = NOW) -> Any:
+def reasons(data: Any, *, settings: Settings = DEFAULTS, channel: Any = "app", received_ms: Any = NOW) -> Any:
     """The reasons on both paths, which must be one."""
     found = [
         [
@@ -163,7 +164,7 @@ def test_the_limits_of_an_envelope_are_exact() -> None:
     assert [letter.reason for letter in result.dead_letters] == [Reason.TOO_LARGE]
 
 
-def make_limited(*, settings: Any = Settings(), **limits: Any) -> Any:
+def make_limited(*, settings: Settings = DEFAULTS, **limits: Any) -> Any:
     from dayfly.engine.intake import Intake
 
     from .support import make_keys, make_policy
@@ -241,7 +242,7 @@ def row_of(data: Any, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_identify_links_the_anonymous_id_to_the_user(fast: bool) -> None:
+def test_identify_links_the_anonymous_id_to_the_user(*, fast: bool) -> None:
     row, merges = row_of(raw(type="identify", userId="u-1"), fast=fast)
     assert (row.subject, row.link, merges) == (known("user", "u-1"), known("anonymous", "a-77"), ())
 
@@ -257,7 +258,7 @@ def test_a_numeric_id_is_its_decimal_text() -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_an_older_key_version_is_linked_while_it_lives(fast: bool) -> None:
+def test_an_older_key_version_is_linked_while_it_lives(*, fast: bool) -> None:
     row, merges = row_of(raw(), versions={1: OLD_KEY, 2: USER_KEY}, fast=fast)
     assert (row.subject, row.link, merges) == (
         known("anonymous", "a-77"),
@@ -267,7 +268,7 @@ def test_an_older_key_version_is_linked_while_it_lives(fast: bool) -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_an_older_version_beside_a_link_becomes_a_merge(fast: bool) -> None:
+def test_an_older_version_beside_a_link_becomes_a_merge(*, fast: bool) -> None:
     row, merges = row_of(raw(type="identify", userId="u-1"), versions={1: OLD_KEY, 2: USER_KEY}, fast=fast)
     assert row.link == known("anonymous", "a-77")
     assert [merge.other for merge in merges] == [

@@ -4,6 +4,8 @@ The result is that of `hashlib.blake2b`, which is the oracle in the tests. It ex
 event more than everything else that intake does to it: 37 ns for a compression in four lanes against 155 ns in one and
 420 ns for the shortest `hashlib` call. A keyed hash starts from a state that has taken its parameters and key already
 (`keyed_state`), so that a message of up to 128 bytes costs one compression.
+
+Oracle: hashlib.blake2b
 """
 
 from typing import Any, Final, TypeAlias

@@ -2,6 +2,8 @@
 
 The scanner accepts a subset of what orjson accepts: an escaped key, a number with an exponent or of more than 24
 characters, an escaped surrogate, and whatever is not JSON at all make it give up, and the general path then decides.
+
+Oracle: json (scan), decimal through catalog.to_micro (micro_of), datetime (milliseconds_of)
 """
 
 from typing import Any, TypeAlias

@@ -1,6 +1,8 @@
 """Segment payloads of a whole batch straight into the columns of an `EventBatch`: one scan, no Python object per event.
 
 A row is either read completely, with the result that `SegmentReader` gives, or left alone (`status` 0) for it.
+
+Oracle: tests.oracles.intake.read_call
 """
 
 from typing import Any, NamedTuple, TypeAlias
