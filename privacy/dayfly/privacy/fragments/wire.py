@@ -92,7 +92,7 @@ def b64url_bytes(data: bytes | bytearray | memoryview) -> bytes:
 
 def b64url(data: bytes | bytearray | memoryview) -> str:
     """Base64url without padding (RFC 7515 section 2)."""
-    return b64url_bytes(data).decode("ascii")
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL).decode("ascii")
 
 
 def b64url_decode(text: str) -> bytes:

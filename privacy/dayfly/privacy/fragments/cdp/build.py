@@ -1,5 +1,6 @@
 """From an order to a signed token: checks, digests, sealing. Pure: keys, randomness and times come in."""
 
+import binascii
 import hashlib
 import math
 import re
@@ -27,7 +28,6 @@ from dayfly.privacy.fragments.wire import (
     JsonValue,
     SealedClaims,
     b64url,
-    b64url_bytes,
     encode,
     encode_lines,
     sealed_header,
@@ -52,6 +52,7 @@ _MAX_TEXT_CHARS = 256
 _MAX_LIST_ITEMS = 64
 _SALT_BYTES = 18  # 144 bits; a multiple of three, so that all salts are encoded in one call
 _SALT_CHARS = 24
+_TO_URL = bytes.maketrans(b"+/", b"-_")
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 _ANSWERS = msgspec.json.Decoder(dict[str, bool])
 _PAD = b"~" * PAD_BLOCK_BYTES
@@ -170,7 +171,10 @@ def _disclosures(fields: Sequence[OrderField], salt_bytes: bytes) -> tuple[bytes
             for i, field in enumerate(fields)
         ]
     )
-    joined = b"~".join([b64url_bytes(line) for line in lines.split(b"\n")[:-1]])
+    base64 = binascii.b2a_base64
+    joined = b"~".join([base64(line, newline=False) for line in lines.split(b"\n")[:-1]]).translate(
+        _TO_URL, b"="
+    )
     sha256 = hashlib.sha256
     digests = b64url(b"".join([sha256(text).digest() + b"\0" for text in joined.split(b"~")]))
     return joined, tuple(sorted([digests[i : i + 43] for i in range(0, len(digests), 44)]))
