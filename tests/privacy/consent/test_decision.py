@@ -149,6 +149,26 @@ def test_refusal_names_purpose_reason_and_way_out() -> None:
     assert allowed.require() is allowed
 
 
+@pytest.mark.parametrize(
+    ("known", "now", "change"),
+    [
+        ("*nothing*", 5, INT64_MAX),
+        ("given c1@10 service/sofa 12..20", 9, 10),
+        ("given c1@10 service/sofa 12..20", 10, 12),
+        ("given c1@10 service/sofa 12..20", 11, 12),
+        ("given c1@10 service/sofa 12..20", 12, 20),
+        ("given c1@10 service/sofa 12..20", 20, INT64_MAX),
+        ("given c1@10 service/sofa 10..20 x1; use c1", 15, 20),
+        ("given c1@10 service/sofa 10..20; given c1@13 service/sofa 13..30", 11, 13),
+        ("given c1@10 service/sofa 10..20; withdrawn w@11 */*", 15, INT64_MAX),
+        ("given c1@10 service/sofa 10..20; withdrawn w@11 */*; given c2@18 service/sofa 18..30", 15, 18),
+    ],
+)
+def test_the_next_change_is_the_next_instant_that_matters(known: str, now: int, change: int) -> None:
+    assert decide(asking(), told(known), now).next_change_ms == change
+    assert compile_mask([asking()], told(known), now)[1] == change
+
+
 def test_an_expired_version_changes_its_reason_when_it_is_superseded() -> None:
     person = PersonConsents("p1").with_record(record(window=(10, 14)))
     person = person.with_record(record(at=20, version=2, scope=scope(topic="lamp")))
