@@ -381,6 +381,34 @@ def test_finding_across_files_has_its_place(write: Write, kind: str, text: str, 
     assert any(expected in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize(("fields", "refused"), [(64, 0), (65, 1)])
+def test_fields_of_a_trigger_are_bounded(write: Write, fields: int, refused: int) -> None:
+    more = "".join(f"      f{at}: {{tag: keen, data_category: behaviour}}\n" for at in range(fields - 3))
+    assert (
+        len(found(write(triggers_yaml=changed(TRIGGERS, "contradictions:", f"{more}contradictions:"))))
+        == refused
+    )
+
+
+def test_list_of_booleans_is_no_answer(write: Write) -> None:
+    capture = changed(TAGS, "properties.item", "properties.new")
+    answers = changed(TRIGGERS.split("      item:", maxsplit=1)[0], "ttl: 10m", "profile: F2")
+    only = answers + "      all: {tag: keen, capture: items, data_category: behaviour}\n"
+    assert "field='all' must be true or false" in found(write(tags_yaml=capture, triggers_yaml=only))[0]
+
+
+@pytest.mark.parametrize(("history", "refused"), [("7d", 0), ("604799999ms", 2)])
+def test_lateness_reaches_at_most_as_far_as_history(write: Write, history: str, refused: int) -> None:
+    assert (
+        len(
+            found(
+                write(x_yaml=f"kind: settings\nhistory: {history}\n", tags_yaml=TAGS.replace("168h", "167h"))
+            )
+        )
+        == refused
+    )
+
+
 def test_findings_of_all_files_are_told_at_once_in_order(write: Write) -> None:
     folder = write(
         tags_yaml=changed(changed(TAGS, "168h) > 5", "0s) == 0"), "properties.item", "properties.x"),

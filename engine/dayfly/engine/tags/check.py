@@ -158,7 +158,7 @@ def _way_back(start: str, goal: str, known_tags: Mapping[str, Tag]) -> tuple[str
             return chain
         known = known_tags.get(chain[-1])
         for _, name in tags_used(known.when) if known is not None else ():
-            if name not in seen or name == goal:
+            if name not in seen:
                 seen.add(name)
                 waiting.append((*chain, name))
     return ()
