@@ -27,6 +27,7 @@ __all__ = [
     "IntakeError",
     "LineageError",
     "PolicyError",
+    "RunError",
     "ShardError",
     "SnapshotError",
     "TagDocumentError",
@@ -108,3 +109,10 @@ class LineageError(EngineError):
 
 class GeneratorError(EngineError, ValueError):
     """A setting of the event generator breaks its rule."""
+
+
+# --- runtime ---------------------------------------------------------------------------------------------------------
+
+
+class RunError(EngineError, ValueError):
+    """A run cannot begin: an event file, a setting or the output folder is refused; nothing was written."""

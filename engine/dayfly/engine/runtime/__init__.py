@@ -1,6 +1,26 @@
-"""Runtimes: hosts of the shard. `MemoryEngine` keeps everything in one process."""
+"""Runtimes: hosts of the shard. `MemoryEngine` keeps everything in one process; `Replay` feeds it recorded events."""
 
+from .arrivals import Arrival, RawMessage, Rows, in_order
+from .event_files import EventFile, open_event_files
 from .keys import EngineKeys
 from .memory import MemoryEngine, MintRefusal, Outcome
+from .replay import Replay, Step
+from .run_folder import RunFolder
+from .tally import RunTally
 
-__all__ = ["EngineKeys", "MemoryEngine", "MintRefusal", "Outcome"]
+__all__ = [
+    "Arrival",
+    "EngineKeys",
+    "EventFile",
+    "MemoryEngine",
+    "MintRefusal",
+    "Outcome",
+    "RawMessage",
+    "Replay",
+    "Rows",
+    "RunFolder",
+    "RunTally",
+    "Step",
+    "in_order",
+    "open_event_files",
+]

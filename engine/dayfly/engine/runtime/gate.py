@@ -53,6 +53,13 @@ class Gate:
             )
         self._consent(trigger, view)
         self._transfer(trigger, policy, view)
+        if view.at == "lease":
+            self.audit.append(
+                "lease",
+                view.subject,
+                view.now_ms,
+                {"order_id": view.order_id, "audience": view.audience, "uses_before": view.uses},
+            )
 
     def _consent(self, trigger: Trigger, view: OrderView) -> None:
         person = self.consents(view.subject)

@@ -21,6 +21,7 @@ class EngineKeys:
         intake: Pseudonym, probe and digest keys.
         signing: Keys that sign fragments.
         notes: Signer of the tombstone log's checkpoints, and `notes_verifier` for those who check them.
+        notes_public: The same verifier's key as it is published.
         pairwise: 32 bytes; makes a person's name for each audience.
         lineage: 32 bytes; hides in the lineage store whose fragment it was.
         audit: 32 bytes; hides pseudonyms in the audit log.
@@ -30,6 +31,7 @@ class EngineKeys:
     signing: KeyRing = field(repr=False)
     notes: NoteSigner = field(repr=False)
     notes_verifier: NoteVerifier
+    notes_public: ec.EllipticCurvePublicKey
     pairwise: bytes = field(repr=False)
     lineage: bytes = field(repr=False)
     audit: bytes = field(repr=False)
@@ -53,6 +55,7 @@ class EngineKeys:
             signing=KeyRing(SigningKey(ec.generate_private_key(ec.SECP256R1()))),
             notes=note_signer(origin, notes),
             notes_verifier=note_verifier(origin, notes.public_key()),
+            notes_public=notes.public_key(),
             pairwise=random_bytes(32),
             lineage=random_bytes(32),
             audit=random_bytes(32),

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
@@ -79,6 +79,21 @@ class Outcome:
     destroyed: tuple[Destroyed, ...] = ()
     intake: Mapping[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def joined(cls, outcomes: Sequence["Outcome"]) -> "Outcome":
+        """Several outcomes, one after the other, as one."""
+        if len(outcomes) == 1:
+            return outcomes[0]
+        return cls(
+            decisions=_joined([outcome.decisions for outcome in outcomes]),
+            fragments=tuple(item for outcome in outcomes for item in outcome.fragments),
+            mint_refusals=tuple(item for outcome in outcomes for item in outcome.mint_refusals),
+            destroyed=tuple(item for outcome in outcomes for item in outcome.destroyed),
+            intake=sum((Counter(outcome.intake) for outcome in outcomes), Counter[str]()),
+        )
+
+
+_MAX_ROUNDS: Final = 4
 
 _RECALLED = {
     "withdrawn": DestroyReason.WITHDRAWN,
@@ -130,7 +145,8 @@ class MemoryEngine:
         self.audit_lines: list[bytes] = []
         self.audit = AuditLog(audit or self.audit_lines.append, key=keys.audit)
         self.transfers = TransferCounts()
-        self.lineage = lineage or LineageStore.in_memory(subject_key=keys.lineage)
+        # An empty store is falsy.
+        self.lineage = LineageStore.in_memory(subject_key=keys.lineage) if lineage is None else lineage
         self.fragments = FragmentService(
             issuer=issuer,
             keys=keys.signing,
@@ -144,6 +160,8 @@ class MemoryEngine:
             settings=settings,
         )
         self._jti_of_order: dict[str, str] = {}
+        self._unreported: Outcome | None = None
+        self._closed = False
         self._use_policy(policy)
 
     def _use_policy(self, policy: Policy) -> None:
@@ -201,28 +219,39 @@ class MemoryEngine:
         with self._lock:
             expired = self.fragments.expire(now_ms)
             ended = [FragmentEnded(now_ms, item.order_id, item.leases == 0) for item in expired]
-            decisions = self.shard.apply([*ended, *inputs], now_ms)
-            if self._tap is not None:
-                self._tap([*ended, *inputs], now_ms)
+            decisions = self._decide([*ended, *inputs], now_ms)
             for item in inputs:
                 if isinstance(item, Publish):
                     self._use_policy(item.policy)
                 elif isinstance(item, Merge):
                     self.lineage.merge(item.subject, item.other)
-            fragments, refusals, destroyed = self._carry_out(decisions, now_ms)
-            for gone in (*expired, *destroyed):
+            early, self._unreported = self._unreported, None
+            carried = self._carry_out(decisions, now_ms)
+            outcome = replace(carried, destroyed=(*expired, *carried.destroyed))
+            for gone in outcome.destroyed:
                 self._jti_of_order.pop(gone.order_id, None)
-            return Outcome(decisions, fragments, refusals, (*expired, *destroyed))
+            return outcome if early is None else Outcome.joined([early, outcome])
 
-    def _carry_out(
-        self, decisions: Decisions, now_ms: int
-    ) -> tuple[tuple[Fragment, ...], tuple[MintRefusal, ...], tuple[Destroyed, ...]]:
-        """Mint and recall in the order in which the shard decided."""
+    def _decide(self, inputs: Sequence[Input], now_ms: int) -> Decisions:
+        decisions = self.shard.apply(inputs, now_ms)
+        if self._tap is not None:
+            self._tap(inputs, now_ms)
+        return decisions
+
+    def _carry_out(self, decisions: Decisions, now_ms: int) -> Outcome:
+        """Mint and recall in the order in which the shard decided, and whatever follows from refused orders."""
+        rounds = [self._carry_out_once(decisions, now_ms)]
+        # A use that comes back can let a tag in again, which can fire a trigger that is refused again: where that does
+        # not end, the use stays spent.
+        while (done := rounds[-1]).mint_refusals and len(rounds) < _MAX_ROUNDS:
+            refused = [OrderRefused(now_ms, item.order_id, item.reason) for item in done.mint_refusals]
+            rounds.append(self._carry_out_once(self._decide(refused, now_ms), now_ms))
+        return Outcome.joined(rounds)
+
+    def _carry_out_once(self, decisions: Decisions, now_ms: int) -> Outcome:
         destroyed: list[Destroyed] = []
         fragments: list[Fragment] = []
         refusals: list[MintRefusal] = []
-        if not decisions.orders and not decisions.recalls:
-            return (), (), ()
         steps: list[OrderMade | Recall] = [*decisions.orders, *decisions.recalls]
         for step in sorted(steps, key=lambda item: item.sequence):
             if isinstance(step, Recall):
@@ -232,15 +261,17 @@ class MemoryEngine:
                 fragments.append(self._mint(step.order, now_ms))
             except FragmentError as error:
                 refusals.append(MintRefusal(step.order.order_id, step.order.rule.id, _reason(error)))
-                self.shard.apply([OrderRefused(now_ms, step.order.order_id, _reason(error))], now_ms)
-        return tuple(fragments), tuple(refusals), tuple(destroyed)
+        return Outcome(decisions, tuple(fragments), tuple(refusals), tuple(destroyed))
 
     def _mint(self, order: FragmentOrder, now_ms: int) -> Fragment:
         fragment = self.fragments.mint(self._with_pseudonyms(order), now_ms)
         self.lineage.put(fragment.jti, order)
         self._jti_of_order[order.order_id] = fragment.jti
         self.audit.append(
-            "mint", order.subject, now_ms, {"order_id": order.order_id, "jti": fragment.jti, "audience": order.audience}
+            "mint",
+            order.subject,
+            now_ms,
+            {"order_id": order.order_id, "jti": fragment.jti, "audience": order.audience},
         )
         return fragment
 
@@ -276,7 +307,8 @@ class MemoryEngine:
             LeaseRefused: with a code; the CRM learns nothing else.
         """
         with self._lock:
-            self.shard.apply([], now_ms)  # what time brings comes first: a consent that has just ended is a no
+            # What time brings comes first: a consent that has just ended is a no. Later calls report it.
+            self._unreported = self.apply([], now_ms)
             return self.fragments.lease(request, now_ms)
 
     def explain(self, fragment_id: str, name: str) -> Explanation:
@@ -310,10 +342,12 @@ class MemoryEngine:
         return counted
 
     def close(self) -> None:
-        """Destroy every live key and close lineage and log."""
+        """Destroy every live key and close the lineage; a second time does nothing."""
         with self._lock:
-            self.fragments.close()
-            self.lineage.close()
+            if not self._closed:
+                self._closed = True
+                self.fragments.close()
+                self.lineage.close()
 
     def __enter__(self) -> Self:
         """The engine itself."""
@@ -322,6 +356,17 @@ class MemoryEngine:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+
+def _joined(parts: Sequence[Decisions]) -> Decisions:
+    return Decisions(
+        tags=tuple(item for part in parts for item in part.tags),
+        orders=tuple(item for part in parts for item in part.orders),
+        recalls=tuple(item for part in parts for item in part.recalls),
+        refusals=tuple(item for part in parts for item in part.refusals),
+        dead_letters=tuple(item for part in parts for item in part.dead_letters),
+        counts=sum((Counter(part.counts) for part in parts), Counter[str]()),
+    )
 
 
 def _reason(error: FragmentError) -> str:

@@ -1,0 +1,46 @@
+"""The `dayfly` command: one subcommand per job. Nothing heavy is imported before a command needs it."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from . import run as run_commands
+
+__all__ = ["app", "main"]
+
+_EPILOG = "Exit status: 0 yes, 1 no, 2 an input cannot be used, 3 a part is not installed, 130 interrupted."
+
+app = typer.Typer(
+    name="dayfly",
+    help="Exact intent tags, consent that fails closed, and profile fragments that destroy themselves.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dayfly {version('dayfly')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Exact intent tags, consent that fails closed, and profile fragments that destroy themselves."""
+    del show_version  # acted on by its callback
+
+
+app.command("run")(run_commands.run)
+app.command("generate")(run_commands.generate)
+
+
+def main() -> None:
+    """Entry point of the `dayfly` script."""
+    app()
