@@ -409,6 +409,67 @@ def test_lateness_reaches_at_most_as_far_as_history(write: Write, history: str, 
     )
 
 
+OBJECTS = [
+    (
+        "tags",
+        """'count("Viewed", within: 168h) > 5'""",
+        "{type: absent, event: Viewed, within: 1d, where: {type: has, field: properties.itm}}",
+        "tags.yaml:6:79: field=properties.itm must be declared",
+    ),
+    (
+        "tags",
+        """'count("Viewed", within: 168h) > 5'""",
+        "{type: absent, event: Viewed, within: soon}",
+        "tags.yaml:6:49: within='soon' must match",
+    ),
+    (
+        "tags",
+        """'count("Viewed", within: 168h) > 5'""",
+        "{type: absent, event: Viewed, within: 1d, where: {type: has, field: item}}",
+        "tags.yaml:6:79: field='item' must start with properties.",
+    ),
+    (
+        "tags",
+        """'distinct("Viewed", properties.item, within: 7d)'""",
+        "{type: distinct, event: Viewed, field: properties.itm, within: 7d}",
+        "tags.yaml:8:53: field=properties.itm must be declared",
+    ),
+    (
+        "tags",
+        """'distinct("Viewed", properties.item, within: 7d)'""",
+        "{type: distinct, event: Viewed, field: itm, within: 7d}",
+        "tags.yaml:8:53: field='itm' must start with properties.",
+    ),
+    (
+        "triggers",
+        "where: properties.price > 10",
+        "where: {type: has, field: properties.cost}",
+        "triggers.yaml:4:53: field=properties.cost must be declared",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new", "expected"), OBJECTS, ids=[str(at) for at in range(len(OBJECTS))]
+)
+def test_finding_in_the_object_form_has_the_place_of_its_node(
+    write: Write, kind: str, old: str, new: str, expected: str
+) -> None:
+    problems = found(write(**{f"{kind}_yaml": changed(BASE[f"{kind}.yaml"], old, new)}))
+    assert any(problem.startswith(expected) for problem in problems), problems
+
+
+def test_unreadable_bytes_of_a_file_are_a_finding(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    folder = write()
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert found(folder)[0].startswith(
+        "catalog.yaml:0:0: file must be readable: Permission denied; fix its permissions"
+    )
+
+
 def test_findings_of_all_files_are_told_at_once_in_order(write: Write) -> None:
     folder = write(
         tags_yaml=changed(changed(TAGS, "168h) > 5", "0s) == 0"), "properties.item", "properties.x"),
