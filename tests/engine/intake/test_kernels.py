@@ -170,6 +170,7 @@ def test_depth_and_members_are_limited_exactly() -> None:
     assert scanned(b'{"a":[[[1]]]}', depth=3) is None
     assert scanned(b'{"a":1,"b":[{"c":2}]}', members=3) is not None
     assert scanned(b'{"a":1,"b":[{"c":2}]}', members=2) is None
+    assert scanned(b'{"b":[{"c":2,"d":3}]}', members=2) is None
 
 
 # --- numbers and times -------------------------------------------------------------------------------------------------

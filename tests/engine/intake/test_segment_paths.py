@@ -113,7 +113,8 @@ def test_the_compiled_path_takes_ordinary_payloads() -> None:
         raw(type="group", groupId="g", traits={"plan": "p"}),
         json.dumps(payload(event="查看商品", properties={"材质": "皮革"}), ensure_ascii=False).encode(),
         raw(event="Unknown"),
-        raw(event="查看商品", properties={"材质": '真皮 "A" \\ \t\x00'}),
+        raw(event="查看商品", properties={}),
+        raw(properties={"product_id": '真皮 "A" \\ \t\x00'}),
         raw(context={"consentManagement": {"allowedConsentIds": ["a"]}}),
         raw(properties={"product_id": None, "price": 1}, event="Unknown"),
     ]
@@ -139,11 +140,20 @@ def test_the_compiled_path_leaves_odd_payloads_alone(members: Any) -> None:
     assert "fast" not in FAST.segment([raw(**members)], "app", NOW).counts
 
 
-def test_a_repeated_name_means_its_last_value_on_both_paths() -> None:
-    twice = raw().replace(b'"price": 19.99', b'"price": 1, "price": 2')
+@pytest.mark.parametrize(
+    ("members", "cells"),
+    [
+        (b'"price": 1, "price": 2', (2, None)),
+        (b'"price": 1, "price": null', (None, None)),
+        (b'"address": {"city": "x"}, "address": {}', (None, None)),
+        (b'"address": {"city": "x"}, "address": {"city": "y"}', (None, "y")),
+    ],
+)
+def test_a_repeated_name_means_its_last_value_on_both_paths(members: bytes, cells: Any) -> None:
+    twice = raw().replace(b'"price": 19.99', members)
     for intake in (FAST, GENERAL):
         (row,) = rows_of(intake.segment([twice], "app", NOW).batch, CATALOG)
-        assert row.values[1] == 2
+        assert row.values[1:3] == cells
 
 
 def test_the_order_of_arrival_is_kept_between_paths() -> None:
