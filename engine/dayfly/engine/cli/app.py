@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from . import run as run_commands
+from .demo import demo
 
 __all__ = ["app", "main"]
 
@@ -39,6 +40,7 @@ def root(
 
 app.command("run")(run_commands.run)
 app.command("generate")(run_commands.generate)
+app.command("demo")(demo)
 
 
 def main() -> None:

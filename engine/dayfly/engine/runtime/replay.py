@@ -39,6 +39,21 @@ class Step:
     group: tuple[Arrival, ...] = ()
     nanoseconds: int = 0
 
+    @property
+    def eventful(self) -> bool:
+        """Whether anything was decided, minted, destroyed or rejected."""
+        outcome, decisions = self.outcome, self.outcome.decisions
+        return bool(
+            decisions.tags
+            or decisions.orders
+            or decisions.recalls
+            or decisions.refusals
+            or decisions.dead_letters
+            or decisions.counts
+            or outcome.destroyed
+            or self.rejected
+        )
+
 
 class Replay:
     """Drives one engine.
@@ -104,7 +119,7 @@ class Replay:
                 return
             self._wait(after)
             started = self._clock_ns()
-            outcome = self._engine.tick(after)
+            outcome = self._engine.apply([], after)
             self.now_ms = after
             yield Step(after, outcome, nanoseconds=self._clock_ns() - started)
 

@@ -77,6 +77,8 @@ class RunFolder:
 
     def add(self, step: Step) -> None:
         """Keep what one step brought."""
+        if not step.eventful:
+            return
         outcome = step.outcome
         self.add_fragments(outcome.fragments)
         self._dead.append(step.rejected)

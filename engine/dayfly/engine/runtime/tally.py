@@ -47,6 +47,10 @@ class RunTally:
         """Count one step."""
         self.first_ms = self.first_ms or step.now_ms
         self.now_ms = step.now_ms
+        if step.group:
+            self._latencies_ns.append(step.nanoseconds)
+        elif not step.eventful:
+            return  # most ticks
         outcome, decisions = step.outcome, step.outcome.decisions
         self.intake.update(outcome.intake)
         self.events.update(decisions.counts)
@@ -63,8 +67,6 @@ class RunTally:
         self.refusals.update(item.reason for item in decisions.refusals)
         self.refusals.update(_mint_reason(item) for item in outcome.mint_refusals)
         self.recalls.update(item.reason for item in decisions.recalls)
-        if step.group:
-            self._latencies_ns.append(step.nanoseconds)
 
     @property
     def received(self) -> int:
