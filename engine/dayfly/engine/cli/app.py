@@ -7,6 +7,10 @@ import typer
 
 from . import run as run_commands
 from .demo import demo
+from .explain import explain
+from .policy import policy_app
+from .proofs import audit_app, receipt_app, verify
+from .tools import bench_app, warm
 
 __all__ = ["app", "main"]
 
@@ -41,6 +45,13 @@ def root(
 app.command("run")(run_commands.run)
 app.command("generate")(run_commands.generate)
 app.command("demo")(demo)
+app.command("explain")(explain)
+app.command("verify")(verify)
+app.add_typer(receipt_app, name="receipt")
+app.add_typer(audit_app, name="audit")
+app.add_typer(policy_app, name="policy")
+app.command("warm")(warm)
+app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:
