@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from dayfly.engine.decisions import OrderMade
-from dayfly.engine.generator.times import iso_ms
 from dayfly.engine.lineage import sentence, to_table
 from dayfly.engine.lineage.times import utc_text
 from dayfly.engine.runtime import RawMessage, Step
@@ -252,7 +251,7 @@ def _cancellation(shipped: RawMessage, now_ms: int) -> bytes:
     message = orjson.loads(shipped.payload)
     for name in ("receivedAt", "context"):
         message.pop(name, None)
-    times = dict.fromkeys(("timestamp", "originalTimestamp", "sentAt"), iso_ms(now_ms))
+    times = dict.fromkeys(("timestamp", "originalTimestamp", "sentAt"), utc_text(now_ms))
     order_id = message["properties"]["order_id"]
     cancelled = {"order_id": order_id, "reason": "changed mind"}
     body = {"event": "Order Cancelled", "messageId": "demo-cancellation", "properties": cancelled}

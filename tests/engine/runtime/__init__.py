@@ -1,0 +1,1 @@
+"""The engine put together: events in, fragments out, leased, recalled, destroyed, explained."""
