@@ -1,10 +1,11 @@
 """Instants on the command line."""
 
 import time
+from datetime import UTC, datetime
 
 import typer
 
-__all__ = ["instant", "instant_or_now", "whole_hours"]
+__all__ = ["instant", "instant_or_now", "instant_text", "whole_hours"]
 
 
 def instant(text: str, option: str) -> int:
@@ -34,3 +35,14 @@ def instant_or_now(text: str | None, option: str) -> int:
 def whole_hours(hours: float) -> int:
     """Hours as milliseconds."""
     return int(hours * 3_600_000)
+
+
+def instant_text(time_ms: int) -> str:
+    """Milliseconds UTC as people read them.
+
+    >>> instant_text(1_773_144_000_120)
+    '2026-03-10T12:00:00.120Z'
+    """
+    return (
+        datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exits import ExitCode, fail, guarded
-from .instants import instant_or_now
+from .instants import instant_or_now, instant_text
 from .output import print_json, screen
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def verify(
         print_json({"genuine": True, "profile": verified.profile.value, "claims": claims})
         return
     console = screen()
-    console.print(f"genuine for {audience} at {utc_text(now_ms)}: profile {verified.profile.value}")
+    console.print(f"genuine for {audience} at {instant_text(now_ms)}: profile {verified.profile.value}")
     for name, value in claims.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         console.print(
@@ -119,7 +119,8 @@ def verify_receipts(
     if jti is not None:
         stone = receipts[0].tombstone
         console.print(
-            f"fragment {stone.jti}: destroyed ({stone.reason.value}) at {utc_text(stone.dead_ms)}", markup=False
+            f"fragment {stone.jti}: destroyed ({stone.reason.value}) at {instant_text(stone.dead_ms)}",
+            markup=False,
         )
     console.print(
         f"{len(receipts)} of {len(receipts)} receipts hold in a log of {checkpoint.size} tombstones: "

@@ -67,10 +67,10 @@ def _columns(tally: RunTally, *, most: int | None) -> Columns:
 
 
 def _tags(tally: RunTally, most: int | None) -> Table:
-    table = Table(title="tags", title_justify="left", box=None, pad_edge=False)
-    table.add_column("tag")
-    for header in ("held", "entered", "left"):
+    table = _table("tags", {})
+    for header in ("entered", "left"):
         table.add_column(header, justify="right")
+    table.columns[1].header = "held"
     for name, entered in _first(tally.entered, most).items():
         left = tally.left[name]
         table.add_row(Text(name), f"{entered - left:,}", f"{entered:,}", f"{left:,}")
@@ -79,13 +79,11 @@ def _tags(tally: RunTally, most: int | None) -> Table:
 
 
 def _table(title: str, cells: Mapping[str, object]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column()
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title, no_wrap=True)
     table.add_column(justify="right")
     for name, value in cells.items():
         table.add_row(Text(name), f"{value:,}" if isinstance(value, int) else str(value))
-    if not cells:
-        table.add_row("none", "")
     return table
 
 
