@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+import msgspec
+
 from dayfly.privacy.fragments import FragmentOrder
 
 __all__ = ["DeadLetter", "Decisions", "OrderMade", "Recall", "Refusal", "TagChange"]
 
 
-@dataclass(frozen=True, slots=True)
-class TagChange:
+class TagChange(msgspec.Struct, frozen=True, gc=False):
     """A person entered or left a tag.
 
     `at_ms` is the exact instant of the change; `until_ms` (enter only) is the instant at which it ends if nothing more
@@ -27,8 +28,7 @@ class TagChange:
     reason: str = "when"
 
 
-@dataclass(frozen=True, slots=True)
-class OrderMade:
+class OrderMade(msgspec.Struct, frozen=True, gc=False):
     """A consented trigger fired: mint this."""
 
     sequence: int
@@ -36,8 +36,7 @@ class OrderMade:
     order: FragmentOrder
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(msgspec.Struct, frozen=True, gc=False):
     """Fragments of these orders are no longer true or allowed: destroy them and tell the audience."""
 
     sequence: int
@@ -47,8 +46,7 @@ class Recall:
     reason: Literal["withdrawn", "superseded", "contradicted", "merged", "erased"]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """A trigger fired and was refused, with the consent reason code."""
 
     sequence: int
@@ -58,8 +56,7 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     """An event that may not enter, with the reason and the place (index in its batch) but none of its content."""
 
     at_ms: int

@@ -35,7 +35,12 @@ def columns_of(arrays: Arrays, batch: EventBatch | None, *, trusted: bool = Fals
     values = batch.values.copy()
     arrays.make_room_for_strings(len(values), len(batch.strings))
     intern_rows(
-        arrays.strings, arrays.compiled.tests, batch.type, batch.value_offset, values, np.ascontiguousarray(batch.strings)
+        arrays.strings,
+        arrays.compiled.tests,
+        batch.type,
+        batch.value_offset,
+        values,
+        np.ascontiguousarray(batch.strings),
     )
     return Batch(
         batch.received_ms,

@@ -70,7 +70,12 @@ def tag_request(tag: Tag, policy: Policy) -> ConsentRequest:
     """What computing `tag` needs consent for: use inside the controller, across all channels."""
     settings = policy.settings
     return ConsentRequest(
-        tag.purpose, tag.topic, (settings.tag_data_category,), settings.controller, "*", settings.controller_country
+        tag.purpose,
+        tag.topic,
+        (settings.tag_data_category,),
+        settings.controller,
+        "*",
+        settings.controller_country,
     )
 
 
@@ -103,6 +108,7 @@ class _Feature:
     edges: dict[int, dict[int, set[int]]] = field(default_factory=dict)
     always: set[int] = field(default_factory=set)
     late: set[int] = field(default_factory=set)
+    memories: set[int] = field(default_factory=set)
 
     def need(self, cap: int, span_ms: int) -> None:
         """Keep at least the newest `cap` entries (0: all) within `span_ms`."""
@@ -161,7 +167,9 @@ class Compiled:
     def mask_groups(self) -> list[tuple[ConsentRequest, ...]]:
         """Requirements in groups of one mask word each."""
         every = self.requirements
-        return [every[start : start + _BITS_PER_MASK] for start in range(0, len(every), _BITS_PER_MASK)] or [()]
+        return [every[start : start + _BITS_PER_MASK] for start in range(0, len(every), _BITS_PER_MASK)] or [
+            ()
+        ]
 
 
 def compile_policy(policy: Policy) -> Compiled:
@@ -224,7 +232,9 @@ class _Compiler:
         if match not in self.matches:
             kind = self.catalog.type_index(match.event)
             if kind < 0:
-                raise ShardError(f"event={match.event!r} must be declared in the catalogue; run the policy check")
+                raise ShardError(
+                    f"event={match.event!r} must be declared in the catalogue; run the policy check"
+                )
             start = len(self.predicate_code)
             if match.where is None:
                 self.predicate_code.append((k.P_TRUE, 0, 0, 0))
@@ -264,7 +274,11 @@ class _Compiler:
                 self._predicate(predicate.part, kind)
                 self.predicate_code.append((k.P_NOT, 0, 0, 0))
             case FieldIn():
-                self._combine(k.P_OR, [FieldComparison(predicate.field, "==", value) for value in predicate.values], kind)
+                self._combine(
+                    k.P_OR,
+                    [FieldComparison(predicate.field, "==", value) for value in predicate.values],
+                    kind,
+                )
             case FieldPresent():
                 present = k.P_TRUE if predicate.field == "channel" else k.P_PRESENT
                 slot = 0 if predicate.field == "channel" else self._slot(kind, predicate.field)[0]
@@ -278,7 +292,9 @@ class _Compiler:
 
     def _text(self, predicate: FieldText, kind: int) -> None:
         if predicate.field == "channel":
-            test = {"contains": str.__contains__, "startsWith": str.startswith, "endsWith": str.endswith}[predicate.test]
+            test = {"contains": str.__contains__, "startsWith": str.startswith, "endsWith": str.endswith}[
+                predicate.test
+            ]
             names = [name for name in self.catalog.channels if test(name, predicate.text)]
             self._combine(k.P_OR, [FieldComparison("channel", "==", name) for name in names], kind)
             return
@@ -297,7 +313,9 @@ class _Compiler:
         slot, field_type = self._slot(kind, predicate.field)
         if field_type is FieldType.STRING:
             bit = self._text_bit(kind, slot, strings.TEXT_EQUAL, str(predicate.value))
-            self.predicate_code.append((k.P_TEXT if predicate.operator == "==" else k.P_TEXT_NOT, slot, bit, 0))
+            self.predicate_code.append(
+                (k.P_TEXT if predicate.operator == "==" else k.P_TEXT_NOT, slot, bit, 0)
+            )
             return
         operation = k.P_NUMBER_EQ + _OPERATORS[predicate.operator]
         self.predicate_code.append((operation, slot, _constant(predicate.value, field_type), 0))
@@ -334,10 +352,10 @@ class _Compiler:
 
     def _measure_leaf(self, comparison: Comparison, tag: int, code: list[tuple[int, int]]) -> None:
         measure, operator = comparison.measure, comparison.operator
-        kind = {"count": lines.STAMPS, "distinct": lines.DISTINCT}.get(measure.function, lines.PAIRS)
+        kind = _MEASURE_KINDS.get(measure.function, lines.PAIRS)
         feature = self._feature(measure.match, measure.field, kind)
         text, constant = -1, 0
-        if kind == lines.PAIRS:
+        if kind in (lines.PAIRS, lines.MINIMA, lines.MAXIMA):
             feature.need(1 if measure.function == "last" else 0, measure.within_ms)
             feature.always.add(tag)
             assert measure.field is not None
@@ -355,7 +373,10 @@ class _Compiler:
         self._leaf(code, _Leaf(kind, feature, measure.within_ms, _OPERATORS[operator], constant, text=text))
 
     def _presence_leaf(
-        self, leaf: Absent | FirstTime | Regularly | Stopped | Restarted, tag: int, code: list[tuple[int, int]]
+        self,
+        leaf: Absent | FirstTime | Regularly | Stopped | Restarted,
+        tag: int,
+        code: list[tuple[int, int]],
     ) -> None:
         feature = self._feature(leaf.match, None, lines.STAMPS)
         history = self.policy.settings.history_ms
@@ -393,6 +414,7 @@ class _Compiler:
         for feature in steps if stop is None else (*steps, stop):
             feature.need(0, leaf.within_ms)
             feature.late.add(tag)
+            feature.memories.add(len(self.leaves))
         steps[-1].always.add(tag)
         if stop is not None and leaf.quiet_ms is not None:
             stop.always.add(tag)
@@ -420,7 +442,9 @@ class _Compiler:
         types = self.catalog.types
         is_text = [spec.type is FieldType.STRING for event in types for spec in event.fields]
         return TextTests(
-            fields=_rows([(first, len(event.fields)) for first, event in zip(self.first_field, types, strict=False)], 2),
+            fields=_rows(
+                [(first, len(event.fields)) for first, event in zip(self.first_field, types, strict=False)], 2
+            ),
             is_text=np.array(is_text, np.int64),
             ranges=ranges,
             tests=_rows(rows, 3),
@@ -435,7 +459,9 @@ class _Compiler:
         trigger_bits: tuple[int, ...],
         contradictions: list[tuple[int, int]],
     ) -> Program:
-        features = sorted(self.features.values(), key=lambda item: (item.type, item.predicate, item.kind, item.slot))
+        features = sorted(
+            self.features.values(), key=lambda item: (item.type, item.predicate, item.kind, item.slot)
+        )
         position = {id(feature): index for index, feature in enumerate(features)}
         tables = _FeatureTables(features)
         leaves, steps = self._leaf_rows(position)
@@ -445,14 +471,17 @@ class _Compiler:
         triggers = self._event_triggers([bits(bit) for bit in trigger_bits], contradictions)
         types = range(len(self.catalog.types))
         type_features = [
-            (*_span([feature.type for feature in features], kind), len(self.catalog.types[kind].fields)) for kind in types
+            (*_span([feature.type for feature in features], kind), len(self.catalog.types[kind].fields))
+            for kind in types
         ]
         door = {channel.name: channel.collect_under for channel in self.policy.channels}
         channel_bit = []
         for name in self.catalog.channels:
             purpose = door.get(name)
             channel_bit.append(
-                -1 if purpose is None else bits(self._requirement(channel_request(purpose, name, self.policy)))
+                -1
+                if purpose is None
+                else bits(self._requirement(channel_request(purpose, name, self.policy)))
             )
         settings = self.policy.settings
         scalars = [
@@ -463,7 +492,7 @@ class _Compiler:
             -(-len(self.tags) // 64),
             0,
             max((len(event.fields) for event in self.catalog.types), default=0),
-            max((end - start for start, end, _ in type_features), default=0),
+            max((end - start for start, end, _ in type_features), default=0) + len(self.leaves),
         ]
         return Program(
             predicates=_rows(self.predicate_code, 4),
@@ -474,7 +503,7 @@ class _Compiler:
             edges=tables.edges,
             edge_tags=np.array(tables.edge_tags, np.int64),
             always=tables.always,
-            leaves=_rows(leaves, 11),
+            leaves=_rows(leaves, 12),
             steps=np.array(steps, np.int64),
             code=_rows(code, 2),
             tags=_rows(
@@ -495,11 +524,19 @@ class _Compiler:
     def _leaf_rows(self, position: dict[int, int]) -> tuple[list[tuple[int, ...]], list[int]]:
         rows: list[tuple[int, ...]] = []
         steps: list[int] = []
-        for leaf in self.leaves:
+        for number, leaf in enumerate(self.leaves):
             without = -1 if leaf.without is None else position[id(leaf.without)]
             rows.append(
-                (leaf.kind, position[id(leaf.feature)], leaf.within_ms, leaf.operator, leaf.constant, leaf.quiet, leaf.gap)
-                + (len(steps), len(leaf.steps), without, leaf.text)
+                (
+                    leaf.kind,
+                    position[id(leaf.feature)],
+                    leaf.within_ms,
+                    leaf.operator,
+                    leaf.constant,
+                    leaf.quiet,
+                    leaf.gap,
+                )
+                + (len(steps), len(leaf.steps), without, leaf.text, len(position) + number)
             )
             steps += [position[id(step)] for step in leaf.steps]
         return rows, steps
@@ -516,11 +553,15 @@ class _Compiler:
         for index, trigger in enumerate(self.policy.triggers):
             if isinstance(trigger.when, OnTag):
                 if trigger.when.tag not in self.number:
-                    raise ShardError(f"trigger={trigger.name!r} must name a declared tag; run the policy check")
+                    raise ShardError(
+                        f"trigger={trigger.name!r} must name a declared tag; run the policy check"
+                    )
                 fired[self.number[trigger.when.tag]].append((index, bits[index]))
         return _ragged(fired)
 
-    def _event_triggers(self, bits: list[int], contradictions: list[tuple[int, int]]) -> list[tuple[int, int, int, int]]:
+    def _event_triggers(
+        self, bits: list[int], contradictions: list[tuple[int, int]]
+    ) -> list[tuple[int, int, int, int]]:
         """(type, predicate, consent bit or -1, index); contradictions come first and are numbered -1 - index."""
         rows = [(kind, predicate, -1, -1 - index) for index, (kind, predicate) in enumerate(contradictions)]
         for index, trigger in enumerate(self.policy.triggers):
@@ -535,7 +576,12 @@ class _FeatureTables:
 
     def __init__(self, features: Sequence[_Feature]) -> None:
         self.edge_tags: list[int] = []
-        rows, windows, edges, always = [], list[tuple[int, int, int]](), list[tuple[int, int]](), list[tuple[int, ...]]()
+        rows, windows, edges, always = (
+            [],
+            list[tuple[int, int, int]](),
+            list[tuple[int, int]](),
+            list[tuple[int, ...]](),
+        )
         for feature in features:
             first = len(windows)
             for window_ms, counts in sorted(feature.edges.items()):
@@ -555,17 +601,25 @@ class _FeatureTables:
                     len(windows) - first,
                 )
             )
-            always.append((*self._range(feature.always), *self._range(feature.late)))
+            memories = (len(features) + leaf for leaf in feature.memories)
+            always.append((*self._range(feature.always), *self._range(feature.late), *self._range(memories)))
         self.features = _rows(rows, 8)
         self.windows = _rows(windows, 3)
         self.edges = _rows(edges, 2)
-        self.always = _rows(always, 4)
+        self.always = _rows(always, 6)
 
-    def _range(self, tags: Iterable[int]) -> tuple[int, int]:
+    def _range(self, numbers: Iterable[int]) -> tuple[int, int]:
         start = len(self.edge_tags)
-        self.edge_tags += sorted(tags)
+        self.edge_tags += sorted(numbers)
         return start, len(self.edge_tags)
 
+
+_MEASURE_KINDS: Final = {
+    "count": lines.STAMPS,
+    "distinct": lines.DISTINCT,
+    "min": lines.MINIMA,
+    "max": lines.MAXIMA,
+}
 
 _MEASURE_LEAVES: Final = {
     "count": k.L_COUNT,
@@ -622,7 +676,9 @@ def _topological(tags: Sequence[Tag]) -> tuple[Tag, ...]:
 
     def place(tag: Tag, path: tuple[str, ...]) -> None:
         if tag.name in path:
-            raise ShardError(f"tag={tag.name!r} must not depend on itself ({' -> '.join(path)}); run the policy check")
+            raise ShardError(
+                f"tag={tag.name!r} must not depend on itself ({' -> '.join(path)}); run the policy check"
+            )
         if tag.name in placed:
             return
         for name in _asked(tag.when):

@@ -41,7 +41,7 @@ class Consents:
     arrays: Arrays
     states: dict[int, PersonConsents] = field(default_factory=dict)
     _groups: list[Requirements] = field(default_factory=list)
-    _bits: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    _tags_of: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     _mappings: dict[str, PlatformMapping | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,7 +52,11 @@ class Consents:
         """Take over requirements and category mappings of the policy in force; masks must be computed anew."""
         compiled = self.arrays.compiled
         self._groups = [Requirements(group) for group in compiled.mask_groups()]
-        self._bits = np.array([compiled.bit_of(bit) for bit in compiled.tag_bits], np.int64)
+        tags: dict[int, dict[int, int]] = {}
+        for tag, requirement in enumerate(compiled.tag_bits):
+            words = tags.setdefault(compiled.bit_of(requirement), {})
+            words[tag >> 6] = words.get(tag >> 6, 0) | 1 << (tag & 63)
+        self._tags_of = {bit: sorted(words.items()) for bit, words in tags.items()}
         self._mappings = {channel.name: _mapping(channel) for channel in compiled.policy.channels}
 
     def of(self, person: int, subject: bytes) -> PersonConsents:
@@ -85,12 +89,14 @@ class Consents:
         run.arm_consent(core, person, 0 if due == INT64_MAX else due)
 
     def _mark(self, changed: npt.NDArray[np.uint64]) -> None:
-        if not changed.any() or not len(self._bits):
-            return
-        turned = (changed[self._bits >> 6] >> (self._bits & 63).astype(np.uint64)) & np.uint64(1)
+        """Mark the tags whose bit of a mask changed."""
         marks = self.arrays.core.marks
-        for tag in np.flatnonzero(turned).tolist():
-            marks[tag >> 6] |= np.uint64(1 << (tag & 63))
+        for word, bits in enumerate(changed.tolist()):
+            while bits:
+                lowest = bits & -bits
+                bits ^= lowest
+                for position, tags in self._tags_of.get(word * 64 + lowest.bit_length() - 1, ()):
+                    marks[position] |= np.uint64(tags)
 
     def observe(self, person: int, subject: bytes, seen: ObservedConsent, channel: str, time_ms: int) -> None:
         """Read a consent object that travelled in an event. An IAB string is evidence and changes nothing."""
@@ -101,7 +107,9 @@ class Consents:
         found = read(seen.content, mapping, subject=principal(subject), time_ms=time_ms, source=channel)
         before = self.of(person, subject)
         after = before.with_observation(found)
-        if after is not before:
+        if after.entries is before.entries:  # only the time of the last look changed
+            self.states[person] = after
+        else:
             self.change(person, after)
 
     def withdraw(self, person: int, subject: bytes, purpose: str, topic: str, now_ms: int) -> None:

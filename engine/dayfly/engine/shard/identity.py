@@ -13,7 +13,17 @@ from dayfly.engine.shard.kernels_people import find_id, put_id, remove_id
 from dayfly.engine.shard.kernels_tags import find_member
 from dayfly.engine.shard.state import Arrays
 
-__all__ = ["drop_memberships", "erase", "find", "held_tags", "history_of", "mark_all", "meet", "merge", "rebuild"]
+__all__ = [
+    "drop_memberships",
+    "erase",
+    "find",
+    "held_tags",
+    "history_of",
+    "mark_all",
+    "meet",
+    "merge",
+    "rebuild",
+]
 
 
 def find(arrays: Arrays, subject: bytes) -> int:
@@ -133,7 +143,9 @@ def _forget_texts(arrays: Arrays, texts: set[int]) -> None:
         offsets = history[(history[:, run.H_TYPE] == kind) & (history[:, run.H_PERSON] >= 0), run.H_VALUES]
         for slot, entry in enumerate(spec.fields):
             if entry.type is FieldType.STRING and texts:
-                texts = texts - set(np.intersect1d(core.world.rows.values[offsets + slot], list(texts)).tolist())
+                texts = texts - set(
+                    np.intersect1d(core.world.rows.values[offsets + slot], list(texts)).tolist()
+                )
     for string in texts:
         _, start, length = strings.where[string].tolist()
         strings.text[start : start + length] = 0

@@ -11,7 +11,8 @@ Most lines never need more. Those that do keep their entries in a vector of the 
 (time, value, running sum of values); the running sum makes every window's sum one subtraction, exact in int64.
 
 Entries are sorted by time, equal times by arrival. `cap > 0` keeps only the newest `cap` entries: a rule
-"more than k in W" needs no others, whatever W is.
+"more than k in W" needs no others, whatever W is. A line of MINIMA (MAXIMA) keeps only entries below (above) all later
+ones, which are the only ones that can become the smallest (largest) of a sliding window.
 """
 
 from typing import NamedTuple
@@ -19,10 +20,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.privacy._jit import kernel
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = [
     "DISTINCT",
+    "MAXIMA",
+    "MINIMA",
     "NOTHING",
     "PAIRS",
     "STAMPS",
@@ -43,9 +46,7 @@ __all__ = [
 
 Words = npt.NDArray[np.int64]
 
-STAMPS = 0
-PAIRS = 1
-DISTINCT = 2
+STAMPS, PAIRS, DISTINCT, MINIMA, MAXIMA = 0, 1, 2, 3, 4
 
 NOTHING = -9223372036854775808
 UNCHANGED = NOTHING + 1
@@ -72,7 +73,7 @@ class Lines(NamedTuple):
     meta: Words
 
 
-@kernel
+@inlined_kernel
 def home(key: int, mask: int) -> int:
     """Home slot of `key` in a table of `mask + 1` rows (multiply-xorshift finaliser of splitmix64)."""
     x = np.uint64(key)
@@ -81,13 +82,13 @@ def home(key: int, mask: int) -> int:
     return np.int64((x ^ (x >> np.uint64(31))) & np.uint64(mask))
 
 
-@kernel
+@inlined_kernel
 def line_key(customer: int, feature: int) -> int:
     """Key of a (customer, feature) line."""
     return (np.int64(customer) << _SHIFT) | np.int64(feature)
 
 
-@kernel
+@inlined_kernel
 def find_line(table: Words, meta: Words, key: int, create: bool) -> int:  # noqa: FBT001 - kernels take positional scalars
     """Row of `key`, or -1; with `create` a new empty row instead of -1. The caller keeps the load below one."""
     mask = table.shape[0] - 1
@@ -107,7 +108,7 @@ def find_line(table: Words, meta: Words, key: int, create: bool) -> int:  # noqa
         row = (row + 1) & mask
 
 
-@kernel
+@inlined_kernel
 def _allocate(lines: Lines, size_class: int) -> int:
     """Offset of a vector of `1 << size_class` words; the caller has made sure that the arena is large enough."""
     offset = lines.free[size_class]
@@ -120,7 +121,7 @@ def _allocate(lines: Lines, size_class: int) -> int:
     return offset
 
 
-@kernel
+@lean_kernel
 def _release(lines: Lines, offset: int, size_class: int) -> None:
     end = offset + (np.int64(1) << size_class)
     for word in range(offset, end):  # what was here is personal data
@@ -129,7 +130,7 @@ def _release(lines: Lines, offset: int, size_class: int) -> None:
     lines.free[size_class] = offset
 
 
-@kernel
+@lean_kernel
 def clear_line(lines: Lines, row: int) -> None:
     """Forget all entries of a line; its key stays, so that probing still passes over it."""
     size_class = lines.table[row, 1] >> 32
@@ -139,7 +140,7 @@ def clear_line(lines: Lines, row: int) -> None:
         lines.table[row, word] = 0
 
 
-@kernel
+@inlined_kernel
 def view(lines: Lines, row: int, kind: int) -> tuple[Words, int, int, int]:
     """Where a line's entries are: (array, offset of the oldest, stride in words, number of entries)."""
     count = lines.table[row, 1] & 0xFFFFFFFF
@@ -151,7 +152,7 @@ def view(lines: Lines, row: int, kind: int) -> tuple[Words, int, int, int]:
     return lines.arena, lines.table[row, 2] + lines.table[row, 3] * stride, stride, count
 
 
-@kernel
+@inlined_kernel
 def first_after(array: Words, offset: int, stride: int, count: int, lower: int) -> int:
     """Index of the first entry with time > `lower`; `count` when there is none."""
     if count <= 8:
@@ -169,26 +170,26 @@ def first_after(array: Words, offset: int, stride: int, count: int, lower: int) 
     return low
 
 
-@kernel
+@inlined_kernel
 def count_after(lines: Lines, row: int, kind: int, lower: int) -> int:
     """Number of entries with time > `lower`."""
     array, offset, stride, count = view(lines, row, kind)
     return count - first_after(array, offset, stride, count, lower)
 
 
-@kernel
+@lean_kernel
 def entry_time(array: Words, offset: int, stride: int, index: int) -> int:
     """Time of entry `index`."""
     return array[offset + index * stride]
 
 
-@kernel
+@lean_kernel
 def entry_value(array: Words, offset: int, stride: int, index: int) -> int:
     """Value of entry `index` of a line of pairs."""
     return array[offset + index * stride + 1]
 
 
-@kernel
+@lean_kernel
 def _make_room(lines: Lines, row: int, stride: int, inline_stride: int) -> None:
     """See to it that one more entry fits behind the last one: out of line, moved to the front, or into a larger vector."""
     table, arena = lines.table, lines.arena
@@ -230,7 +231,7 @@ def _make_room(lines: Lines, row: int, stride: int, inline_stride: int) -> None:
     table[row, 3] = 0
 
 
-@kernel
+@inlined_kernel
 def _drop_oldest(lines: Lines, row: int, stride: int) -> None:
     """Forget the oldest entry."""
     table = lines.table
@@ -244,7 +245,7 @@ def _drop_oldest(lines: Lines, row: int, stride: int) -> None:
     table[row, 1] -= 1
 
 
-@kernel
+@inlined_kernel
 def _place(lines: Lines, row: int, kind: int, time: int, value: int) -> None:
     """Put an entry at its place; there is room for it behind the last one."""
     array, offset, stride, count = view(lines, row, kind)
@@ -268,7 +269,7 @@ def _place(lines: Lines, row: int, kind: int, time: int, value: int) -> None:
     lines.table[row, 1] += 1
 
 
-@kernel
+@inlined_kernel
 def _forget_value(lines: Lines, row: int, value: int, time: int) -> int:
     """Take `value` out of a distinct line when it is older than `time`; its old time, or NOTHING (it was not there), or
     UNCHANGED (it is newer and stays).
@@ -286,13 +287,34 @@ def _forget_value(lines: Lines, row: int, value: int, time: int) -> int:
     return np.int64(NOTHING)
 
 
-@kernel
+@inlined_kernel
+def _make_extreme(lines: Lines, row: int, kind: int, time: int, value: int) -> bool:
+    """Take out the earlier entries that `value` outdoes for good; False when a later entry outdoes it."""
+    array, offset, stride, count = view(lines, row, kind)
+    sign = np.int64(1) if kind == MINIMA else np.int64(-1)
+    place = count
+    while place > 0 and array[offset + (place - 1) * stride] > time:
+        place -= 1
+        if array[offset + place * stride + 1] * sign <= value * sign:
+            return False
+    kept = place
+    while kept > 0 and array[offset + (kept - 1) * stride + 1] * sign >= value * sign:
+        kept -= 1
+    gone = place - kept
+    if gone > 0:
+        for word in range(kept * stride, (count - gone) * stride):
+            array[offset + word] = array[offset + word + gone * stride]
+        lines.table[row, 1] -= gone
+    return True
+
+
+@inlined_kernel
 def insert(lines: Lines, row: int, kind: int, cap: int, oldest: int, entry: tuple[int, int]) -> int:
     """Add (time, value) to a line.
 
     Args:
         lines, row: The line.
-        kind: STAMPS, PAIRS or DISTINCT.
+        kind: STAMPS, PAIRS, DISTINCT, MINIMA or MAXIMA.
         cap: Entries kept (0: all within the span).
         oldest: Entries at or before this time are outside every window and may go.
         entry: Time and value (0 for stamps).
@@ -312,6 +334,8 @@ def insert(lines: Lines, row: int, kind: int, cap: int, oldest: int, entry: tupl
         replaced = _forget_value(lines, row, value, time)
         if replaced == UNCHANGED:
             return np.int64(UNCHANGED)
+    elif kind >= MINIMA and not _make_extreme(lines, row, kind, time, value):
+        return np.int64(UNCHANGED)
     array, offset, used_stride, count = view(lines, row, kind)
     if cap == 0:
         while count > 0 and array[offset] <= oldest:
@@ -331,7 +355,7 @@ def insert(lines: Lines, row: int, kind: int, cap: int, oldest: int, entry: tupl
     return replaced
 
 
-@kernel
+@lean_kernel
 def rehash(source: Words, target: Words) -> None:
     """Copy all rows of an open-addressing table (first column: key + 1) into an empty one with room for them."""
     mask = target.shape[0] - 1

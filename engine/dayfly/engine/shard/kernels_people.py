@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.privacy._jit import kernel
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = ["Ids", "find_id", "id_home", "put_id", "rehash_ids", "remove_id"]
 
@@ -26,14 +26,14 @@ class Ids(NamedTuple):
     meta: Words
 
 
-@kernel
+@inlined_kernel
 def id_home(low: int, high: int, mask: int) -> int:
     """Home slot; ids are keyed hashes already, so that folding them is enough."""
     x = (np.uint64(low) ^ (np.uint64(high) >> np.uint64(7))) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((x ^ (x >> np.uint64(32))) & np.uint64(mask))
 
 
-@kernel
+@inlined_kernel
 def find_id(ids: Ids, low: int, high: int) -> int:
     """Row of an id, or -1 minus the free row where it belongs."""
     mask = ids.keys.shape[0] - 1
@@ -46,7 +46,7 @@ def find_id(ids: Ids, low: int, high: int) -> int:
         row = (row + 1) & mask
 
 
-@kernel
+@inlined_kernel
 def put_id(ids: Ids, low: int, high: int, value: int) -> None:
     """Set the value of an id, new or not. The caller keeps the load below one.
 
@@ -60,7 +60,7 @@ def put_id(ids: Ids, low: int, high: int, value: int) -> None:
     ids.values[row] = value
 
 
-@kernel
+@lean_kernel
 def rehash_ids(source: Ids, target: Ids, least: int) -> None:
     """Copy all ids whose value is at least `least` into an empty table."""
     for row in range(source.keys.shape[0]):
@@ -68,7 +68,7 @@ def rehash_ids(source: Ids, target: Ids, least: int) -> None:
             put_id(target, source.keys[row, 0], source.keys[row, 1], source.values[row])
 
 
-@kernel
+@lean_kernel
 def remove_id(ids: Ids, low: int, high: int) -> None:
     """Take an id out and close the gap, so that nothing of it stays in the table.
 

@@ -20,9 +20,19 @@ from dayfly.engine.shard.kernels_lines import (
     line_key,
 )
 from dayfly.engine.shard.kernels_people import Ids, find_id, id_home, put_id
-from dayfly.engine.shard.kernels_tags import FOREVER, Program, World, evaluate_tag, find_member, predicate_holds
+from dayfly.engine.shard.kernels_tags import (
+    FOREVER,
+    SCRATCH_CLOCK,
+    Program,
+    World,
+    evaluate_tag,
+    find_member,
+    forget_judgement,
+    holds_now,
+    predicate_holds,
+)
 from dayfly.engine.shard.prefetch import prefetch_row
-from dayfly.privacy._jit import kernel
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = [
     "Batch",
@@ -48,7 +58,18 @@ _NULL = -9223372036854775808
 _SHIFT = 16
 
 # codes of `run`
-DONE, FIRED, CONSENT, MERGE, WAIT, WAITING_DUE, CONSENT_DUE, GROW, FLUSH, TAKE_IN = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
+DONE, FIRED, CONSENT, MERGE, WAIT, WAITING_DUE, CONSENT_DUE, GROW, FLUSH, TAKE_IN = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    9,
+)
 
 # cells of `Core.control`
 (CLOCK, SEQUENCE, EMITTED, FIRES, HEAP, EVENTS, VALUES, PEOPLE, WAITING, PERSON, ACCEPTED, DUPLICATE, TOO_LATE,
@@ -119,12 +140,14 @@ class Batch(NamedTuple):
 # --- timers ----------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inlined_kernel
 def _before(heap: Words, left: int, right: int) -> bool:
-    return heap[left, 0] < heap[right, 0] or (heap[left, 0] == heap[right, 0] and heap[left, 1] < heap[right, 1])
+    return heap[left, 0] < heap[right, 0] or (
+        heap[left, 0] == heap[right, 0] and heap[left, 1] < heap[right, 1]
+    )
 
 
-@kernel
+@inlined_kernel
 def _swap(heap: Words, left: int, right: int) -> None:
     for column in range(2):
         kept = heap[left, column]
@@ -132,7 +155,7 @@ def _swap(heap: Words, left: int, right: int) -> None:
         heap[right, column] = kept
 
 
-@kernel
+@inlined_kernel
 def _push(heap: Words, control: Words, at: int, key: int) -> None:
     node = control[HEAP]
     heap[node, 0], heap[node, 1] = at, key
@@ -145,7 +168,7 @@ def _push(heap: Words, control: Words, at: int, key: int) -> None:
         node = parent
 
 
-@kernel
+@inlined_kernel
 def _pop(heap: Words, control: Words) -> None:
     size = control[HEAP] - 1
     control[HEAP] = size
@@ -163,7 +186,7 @@ def _pop(heap: Words, control: Words) -> None:
         node = child
 
 
-@kernel
+@lean_kernel
 def arm_consent(core: Core, person: int, at: int) -> None:
     """Note that a person's consents change at `at` by themselves."""
     if core.people[person, CONSENT_DUE_AT] != at:
@@ -175,7 +198,7 @@ def arm_consent(core: Core, person: int, at: int) -> None:
 # --- tags ------------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inlined_kernel
 def _mark(core: Core, start: int, end: int) -> None:
     program = core.world.program
     for at in range(start, end):
@@ -183,12 +206,12 @@ def _mark(core: Core, start: int, end: int) -> None:
         core.marks[tag >> 6] |= np.uint64(1) << np.uint64(tag & 63)
 
 
-@kernel
+@inlined_kernel
 def _allowed(core: Core, person: int, bit: int) -> bool:
     return (core.masks[person, bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) != 0
 
 
-@kernel
+@inlined_kernel
 def _emit(core: Core, row: tuple[int, int, int, int, int]) -> None:
     control = core.control
     at = control[EMITTED]
@@ -199,7 +222,7 @@ def _emit(core: Core, row: tuple[int, int, int, int, int]) -> None:
     control[EMITTED] = at + 1
 
 
-@kernel
+@inlined_kernel
 def _fire(core: Core, trigger: int, bit: int, person: int, event: int) -> None:
     """Note an order to be made, or its refusal when the compiled consent mask says no (a bit of -1 needs no consent)."""
     now = core.control[CLOCK]
@@ -211,7 +234,7 @@ def _fire(core: Core, trigger: int, bit: int, person: int, event: int) -> None:
     core.control[FIRES] = at + 1
 
 
-@kernel
+@inlined_kernel
 def _natural_end(world: World, tag: int, person: int, until: int) -> int:
     """First instant at which a tag that holds stops holding if nothing more arrives (a lower bound after many steps)."""
     for _ in range(256):
@@ -224,7 +247,7 @@ def _natural_end(world: World, tag: int, person: int, until: int) -> int:
     return until
 
 
-@kernel
+@inlined_kernel
 def _apply_tag(core: Core, person: int, tag: int) -> None:
     """Evaluate one tag of one person now; emit what changed, mark what depends on it, and set its timer."""
     world, control = core.world, core.control
@@ -232,8 +255,9 @@ def _apply_tag(core: Core, person: int, tag: int) -> None:
     now = control[CLOCK]
     allowed = _allowed(core, person, program.tags[tag, 2])
     truth, until = False, np.int64(FOREVER)
+    world.scratch[SCRATCH_CLOCK] = now
     if allowed:
-        truth, until = evaluate_tag(world, tag, person, now)
+        truth, until = holds_now(world, tag, person, now)
     row = find_member(members, world.meta, line_key(person, tag), truth or until != FOREVER)
     if row < 0:
         return
@@ -242,7 +266,16 @@ def _apply_tag(core: Core, person: int, tag: int) -> None:
         if truth:
             until = _natural_end(world, tag, person, until)
         reason = REASON_WHEN if allowed else REASON_CONSENT
-        _emit(core, (np.int64(ENTER if truth else LEAVE), now, np.int64(person), np.int64(tag), until if truth else np.int64(reason)))
+        _emit(
+            core,
+            (
+                np.int64(ENTER if truth else LEAVE),
+                now,
+                np.int64(person),
+                np.int64(tag),
+                until if truth else np.int64(reason),
+            ),
+        )
         members[row, 5] = control[SEQUENCE]
         for at in range(program.tags[tag, 3], program.tags[tag, 4]):
             other = program.dependents[at]
@@ -256,9 +289,8 @@ def _apply_tag(core: Core, person: int, tag: int) -> None:
         _push(core.heap, control, until, (np.int64(person) << _SHIFT) | np.int64(tag + 1))
 
 
-@kernel
-def settle(core: Core, person: int) -> None:
-    """Evaluate the marked tags of a person, lowest first; a tag's dependents always come after it."""
+@inlined_kernel
+def _settle(core: Core, person: int) -> None:
     for word in range(len(core.marks)):
         while core.marks[word] != 0:
             bits = core.marks[word]
@@ -270,7 +302,7 @@ def settle(core: Core, person: int) -> None:
             _apply_tag(core, person, word * 64 + position)
 
 
-@kernel
+@lean_kernel
 def defer(core: Core, person: int) -> None:
     """Have the marked tags of a person evaluated together with whatever else is due for it at this instant."""
     now = core.control[CLOCK]
@@ -283,7 +315,22 @@ def defer(core: Core, person: int) -> None:
         core.marks[word] = 0
 
 
-@kernel
+@inlined_kernel
+def _settle_if_marked(core: Core, person: int) -> None:
+    anything = np.uint64(0)
+    for word in range(len(core.marks)):
+        anything |= core.marks[word]
+    if anything != np.uint64(0):
+        _settle(core, person)
+
+
+@lean_kernel
+def settle(core: Core, person: int) -> None:
+    """Evaluate the marked tags of a person, lowest first; a tag's dependents always come after it."""
+    _settle(core, person)
+
+
+@lean_kernel
 def _advance(core: Core, target: int) -> int:
     """Let time pass up to `target`; a code when someone else must act at the clock's instant first.
 
@@ -333,27 +380,34 @@ def _advance(core: Core, target: int) -> int:
 # --- events ----------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inlined_kernel
 def _tables_full(core: Core) -> bool:
     """Whether one more event or timer could meet a full table."""
+    return _short_of_room(core, 1)
+
+
+@inlined_kernel
+def _short_of_room(core: Core, count: int) -> bool:
+    """Whether `count` more events or timers could meet a full table."""
     world, control = core.world, core.control
     tags, widest, features = world.program.scalars[3], world.program.scalars[6], world.program.scalars[7]
     lines = world.lines
     return (
-        control[EVENTS] + 1 >= len(core.history)
-        or control[VALUES] + widest >= len(world.rows.values)
-        or control[PEOPLE] + 2 >= len(core.people)
-        or (core.ids.meta[0] + 2) * 10 >= core.ids.keys.shape[0] * 7
-        or (core.seen.meta[0] + 2) * 10 >= core.seen.keys.shape[0] * 7
-        or (lines.meta[0] + features) * 10 >= lines.table.shape[0] * 8
-        or lines.meta[1] + features * (np.int64(4) << max(lines.meta[2], np.int64(5))) >= len(lines.arena)
-        or (world.meta[0] + tags) * 10 >= world.members.shape[0] * 7
-        or control[HEAP] + tags + 4 >= len(core.heap)
+        control[EVENTS] + count >= len(core.history)
+        or control[VALUES] + count * widest >= len(world.rows.values)
+        or control[PEOPLE] + count + 1 >= len(core.people)
+        or (core.ids.meta[0] + 2 * count) * 10 >= core.ids.keys.shape[0] * 7
+        or (core.seen.meta[0] + count + 1) * 10 >= core.seen.keys.shape[0] * 7
+        or (lines.meta[0] + count * features) * 10 >= lines.table.shape[0] * 8
+        or lines.meta[1] + count * features * (np.int64(4) << max(lines.meta[2], np.int64(5)))
+        >= len(lines.arena)
+        or (world.meta[0] + count * tags) * 10 >= world.members.shape[0] * 7
+        or control[HEAP] + count * tags + 4 >= len(core.heap)
         or control[FIRES] + len(world.program.triggers) + len(world.program.tag_triggers) >= len(core.fired)
     )
 
 
-@kernel
+@inlined_kernel
 def _update_feature(core: Core, person: int, feature: int, entry: tuple[int, int], late: bool) -> None:  # noqa: FBT001 - kernels take positional scalars
     """Put (time, value) into the window of one feature and mark the tags whose answer it can change."""
     program, lines, control = core.world.program, core.world.lines, core.control
@@ -378,9 +432,11 @@ def _update_feature(core: Core, person: int, feature: int, entry: tuple[int, int
     _mark(core, program.always[feature, 0], program.always[feature, 1])
     if late:
         _mark(core, program.always[feature, 2], program.always[feature, 3])
+    for at in range(program.always[feature, 4], program.always[feature, 5]):
+        forget_judgement(core.world, person, feature, program.edge_tags[at], (time, late))
 
 
-@kernel
+@inlined_kernel
 def _update_windows(core: Core, event: int) -> None:
     """Update every feature that an event of the history matches; an event before the person's newest one is late."""
     program, rows = core.world.program, core.world.rows
@@ -404,7 +460,7 @@ def _update_windows(core: Core, event: int) -> None:
         _update_feature(core, person, feature, (time, value), late)
 
 
-@kernel
+@inlined_kernel
 def _take_in(core: Core, batch: Batch, index: int, person: int) -> None:
     """Append an event to the history, update windows and tags, and fire triggers on it."""
     control, history = core.control, core.history
@@ -432,19 +488,19 @@ def _take_in(core: Core, batch: Batch, index: int, person: int) -> None:
     if batch.trusted:
         defer(core, person)
     else:
-        settle(core, person)
+        _settle_if_marked(core, person)
     for trigger in range(program.type_triggers[kind, 0], program.type_triggers[kind, 1]):
         if predicate_holds(program, rows, program.triggers[trigger, 1], offset, batch.channel[index]):
             _fire(core, program.triggers[trigger, 3], program.triggers[trigger, 2], person, event)
 
 
-@kernel
+@inlined_kernel
 def _person_of(core: Core, ids: npt.NDArray[np.uint64], index: int) -> int:
     row = find_id(core.ids, ids[index, 0], ids[index, 1])
     return core.ids.values[row] if row >= 0 else np.int64(-1)
 
 
-@kernel
+@lean_kernel
 def add_person(core: Core, low: int, high: int) -> int:
     """A new person under a pseudonym; the caller has made room."""
     person = core.control[PEOPLE]
@@ -461,7 +517,7 @@ def add_person(core: Core, low: int, high: int) -> int:
     return person
 
 
-@kernel
+@inlined_kernel
 def _refused_at_the_door(core: Core, batch: Batch, index: int) -> bool:
     """Duplicates and events outside the allowed times: counted (and reported) but not taken in."""
     control, program = core.control, core.world.program
@@ -481,7 +537,7 @@ def _refused_at_the_door(core: Core, batch: Batch, index: int) -> bool:
     return False
 
 
-@kernel
+@inlined_kernel
 def consent_mark(digest: int, channel: int) -> int:
     """What `Core.people` remembers of a consent object: the same object from another channel is another one."""
     if digest == np.uint64(0):
@@ -489,7 +545,7 @@ def consent_mark(digest: int, channel: int) -> int:
     return np.int64((np.uint64(digest) ^ (np.uint64(channel) << np.uint64(56))) | np.uint64(1))
 
 
-@kernel
+@inlined_kernel
 def _at_the_door(core: Core, batch: Batch, index: int, person: int) -> int:
     """What an event that arrives must pass: TAKE_IN, or the code of why not (DONE: it ends here)."""
     control, program = core.control, core.world.program
@@ -517,7 +573,7 @@ def _at_the_door(core: Core, batch: Batch, index: int, person: int) -> int:
     return DONE
 
 
-@kernel
+@inlined_kernel
 def _event(core: Core, batch: Batch, index: int) -> int:
     """Handle one event at the clock's instant; a code when someone else must act first (and the event comes again)."""
     program = core.world.program
@@ -539,13 +595,32 @@ def _event(core: Core, batch: Batch, index: int) -> int:
     return FIRED if core.control[FIRES] > 0 else DONE
 
 
-@kernel
+@inlined_kernel
+def _nothing_due(core: Core, target: int) -> bool:
+    """The common case of `_advance`: nothing happens on the way, the clock just moves on."""
+    control = core.control
+    if (
+        control[UNSETTLED] >= 0
+        or control[WAITING] <= target
+        or (control[HEAP] > 0 and core.heap[0, 0] <= target)
+    ):
+        return False
+    control[CLOCK] = max(control[CLOCK], target)
+    return True
+
+
+@inlined_kernel
 def _look_ahead(core: Core, batch: Batch, index: int) -> None:
     """Bring the rows of the events to come into the cache."""
     far, near = index + 16, index + 8
     if far < len(batch.time):
-        prefetch_row(core.ids.keys, id_home(batch.subject[far, 0], batch.subject[far, 1], core.ids.keys.shape[0] - 1))
-        prefetch_row(core.seen.keys, id_home(batch.event_id[far, 0], batch.event_id[far, 1], core.seen.keys.shape[0] - 1))
+        prefetch_row(
+            core.ids.keys, id_home(batch.subject[far, 0], batch.subject[far, 1], core.ids.keys.shape[0] - 1)
+        )
+        prefetch_row(
+            core.seen.keys,
+            id_home(batch.event_id[far, 0], batch.event_id[far, 1], core.seen.keys.shape[0] - 1),
+        )
     if near < len(batch.time) and batch.type[near] >= 0:
         person = _person_of(core, batch.subject, near)
         if person >= 0:
@@ -557,7 +632,7 @@ def _look_ahead(core: Core, batch: Batch, index: int) -> None:
                 prefetch_row(table, home(line_key(person, feature), table.shape[0] - 1))
 
 
-@kernel
+@lean_kernel
 def run(core: Core, batch: Batch, start: int, target: int) -> tuple[int, int]:
     """Take in events from index `start` on, then let time pass up to `target`.
 
@@ -572,13 +647,14 @@ def run(core: Core, batch: Batch, start: int, target: int) -> tuple[int, int]:
     limit = len(core.emitted) - 2 * core.world.program.scalars[3] - len(core.world.program.triggers) - 8
     index = np.int64(start)
     count = len(batch.time)
+    roomy = not _short_of_room(core, count - index)
     while index < count:
         if control[EMITTED] > limit:
             return FLUSH, index
-        if _tables_full(core):
+        if not roomy and _tables_full(core):
             return GROW, index
         _look_ahead(core, batch, index)
-        if not batch.trusted:
+        if not batch.trusted and not _nothing_due(core, batch.received[index]):
             code = _advance(core, max(batch.received[index], control[CLOCK]))
             if code != DONE:
                 return code, index
@@ -593,7 +669,7 @@ def run(core: Core, batch: Batch, start: int, target: int) -> tuple[int, int]:
 # --- history ---------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@lean_kernel
 def collect(core: Core, person: int, match: tuple[int, int], lower: int, out: Words) -> int:
     """Events of a person that match (type, predicate) with time > `lower`, newest arrival first.
 
@@ -614,17 +690,18 @@ def collect(core: Core, person: int, match: tuple[int, int], lower: int, out: Wo
     return found
 
 
-@kernel
+@lean_kernel
 def forget_windows(core: Core, person: int) -> None:
     """Empty all windows of a person."""
     lines = core.world.lines
-    for feature in range(len(core.world.program.features)):
+    program = core.world.program
+    for feature in range(len(program.features) + len(program.leaves)):  # windows, and what sequences remember
         row = find_line(lines.table, lines.meta, line_key(person, feature), False)
         if row >= 0:
             clear_line(lines, row)
 
 
-@kernel
+@lean_kernel
 def rebuild_one(core: Core, person: int, events: Words, start: int) -> int:
     """Put the given events (by arrival) of a person into its windows again, from `start`; where to go on after growing."""
     for at in range(start, len(events)):
@@ -636,7 +713,7 @@ def rebuild_one(core: Core, person: int, events: Words, start: int) -> int:
     return len(events)
 
 
-@kernel
+@lean_kernel
 def rebuild_windows(core: Core, start: int) -> int:
     """Put the whole history into the windows again, from event `start`; where to go on after growing."""
     for event in range(start, core.control[EVENTS]):
@@ -649,7 +726,7 @@ def rebuild_windows(core: Core, start: int) -> int:
     return core.control[EVENTS]
 
 
-@kernel
+@lean_kernel
 def relink(core: Core, person: int, events: Words) -> None:
     """Give a person this history: event numbers in order of arrival."""
     previous = np.int64(-1)
@@ -660,7 +737,7 @@ def relink(core: Core, person: int, events: Words) -> None:
     core.people[person, LAST_EVENT] = previous
 
 
-@kernel
+@lean_kernel
 def relink_all(core: Core) -> None:
     """Link every person's events by arrival."""
     for event in range(core.control[EVENTS]):
@@ -670,7 +747,7 @@ def relink_all(core: Core) -> None:
             core.people[person, LAST_EVENT] = event
 
 
-@kernel
+@lean_kernel
 def settle_everybody(core: Core, start: int) -> int:
     """Evaluate all tags of all persons from `start` on; the person to go on with once the caller has made room."""
     tags = core.world.program.scalars[3]

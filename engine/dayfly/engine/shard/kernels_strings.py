@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.privacy._jit import kernel
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = ["Strings", "TextTests", "answer_tests", "index_strings", "intern_rows"]
 
@@ -61,7 +61,7 @@ class TextTests(NamedTuple):
     needles: Bytes
 
 
-@kernel
+@inlined_kernel
 def _hash(text: Bytes, start: int, length: int, seed: int) -> int:
     """Keyed FNV-1a with a final mix; equal hashes are always confirmed by comparing bytes."""
     x = np.uint64(0xCBF29CE484222325) ^ np.uint64(seed)
@@ -71,7 +71,7 @@ def _hash(text: Bytes, start: int, length: int, seed: int) -> int:
     return x ^ (x >> np.uint64(32))
 
 
-@kernel
+@inlined_kernel
 def _same(left: Bytes, left_start: int, right: Bytes, right_start: int, length: int) -> bool:
     for at in range(length):
         if left[left_start + at] != right[right_start + at]:
@@ -79,7 +79,7 @@ def _same(left: Bytes, left_start: int, right: Bytes, right_start: int, length: 
     return True
 
 
-@kernel
+@inlined_kernel
 def _passes(text: Bytes, span: tuple[int, int], tests: TextTests, test: int) -> bool:
     start, length = span
     kind, needle, size = tests.tests[test, 0], tests.tests[test, 1], tests.tests[test, 2]
@@ -95,7 +95,7 @@ def _passes(text: Bytes, span: tuple[int, int], tests: TextTests, test: int) -> 
     return False
 
 
-@kernel
+@lean_kernel
 def answer_tests(strings: Strings, tests: TextTests, string: int) -> None:
     """Fill `strings.bits[string]` with the answers of its field's tests."""
     field, start, length = strings.where[string, 0], strings.where[string, 1], strings.where[string, 2]
@@ -108,7 +108,7 @@ def answer_tests(strings: Strings, tests: TextTests, string: int) -> None:
             strings.bits[string, bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
 
 
-@kernel
+@inlined_kernel
 def _intern(strings: Strings, tests: TextTests, field: int, source: Bytes, packed: int) -> int:
     start, length = packed >> _LENGTH_BITS, packed & _LENGTH_MASK
     hashed = _hash(source, start, length, np.int64(field) * 0x9E3779B1 + strings.meta[2])
@@ -139,9 +139,14 @@ def _intern(strings: Strings, tests: TextTests, field: int, source: Bytes, packe
     return string
 
 
-@kernel
+@lean_kernel
 def intern_rows(
-    strings: Strings, tests: TextTests, types: npt.NDArray[np.int32], offsets: Words, values: Words, source: Bytes
+    strings: Strings,
+    tests: TextTests,
+    types: npt.NDArray[np.int32],
+    offsets: Words,
+    values: Words,
+    source: Bytes,
 ) -> None:
     """Replace the packed strings in the rows of a batch by string ids, in place. The caller has made room.
 
@@ -159,7 +164,7 @@ def intern_rows(
                     values[at] = _intern(strings, tests, first + slot, source, values[at])
 
 
-@kernel
+@lean_kernel
 def index_strings(hashes: npt.NDArray[np.uint64], count: int, slots: npt.NDArray[np.int32]) -> None:
     """Fill the empty open-addressing index `slots` with the first `count` strings, in order of their ids."""
     mask = np.uint64(len(slots) - 1)

@@ -10,16 +10,39 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.engine.shard.kernels_lines import DISTINCT, PAIRS, STAMPS, Lines, find_line, first_after, home, line_key, view
-from dayfly.privacy._jit import kernel
+from dayfly.engine.shard.kernels_lines import (
+    DISTINCT,
+    MAXIMA,
+    MINIMA,
+    PAIRS,
+    STAMPS,
+    Lines,
+    find_line,
+    first_after,
+    home,
+    line_key,
+    view,
+)
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
-__all__ = ["FOREVER", "Program", "Rows", "World", "evaluate_tag", "find_member", "predicate_holds"]
+__all__ = [
+    "FOREVER",
+    "Program",
+    "Rows",
+    "World",
+    "evaluate_tag",
+    "find_member",
+    "forget_judgement",
+    "holds_now",
+    "predicate_holds",
+]
 
 Words = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint64]
 
 FOREVER = 9223372036854775807
 _NULL = -9223372036854775808
+_LOOK_AHEAD = 64  # entries looked at for the end of an answer; beyond them the answer is looked at again
 
 # predicate operations: (operation, slot, argument, unused)
 P_TRUE, P_NUMBER_EQ, P_NUMBER_NE, P_NUMBER_LT, P_NUMBER_LE, P_NUMBER_GT, P_NUMBER_GE = 0, 1, 2, 3, 4, 5, 6
@@ -31,7 +54,10 @@ T_LEAF, T_AND, T_OR, T_NOT, T_IN_TAG = 0, 1, 2, 3, 4
 # leaf kinds; columns of `Program.leaves`
 (L_COUNT, L_SUM, L_AVG, L_MIN, L_MAX, L_FIRST, L_LAST, L_DISTINCT, L_ABSENT, L_FIRST_TIME, L_STOPPED, L_RESTARTED,
  L_REGULARLY, L_SEQUENCE) = range(14)  # fmt: skip
-C_KIND, C_FEATURE, C_WITHIN, C_OPERATOR, C_CONSTANT, C_QUIET, C_GAP, C_STEPS, C_STEP_COUNT, C_WITHOUT, C_TEXT = range(11)
+(C_KIND, C_FEATURE, C_WITHIN, C_OPERATOR, C_CONSTANT, C_QUIET, C_GAP, C_STEPS, C_STEP_COUNT, C_WITHOUT, C_TEXT,
+ C_MEMORY) = range(12)  # fmt: skip
+
+SCRATCH_CLOCK = 128  # cell of `World.scratch` with the shard's clock: beyond it nothing may be remembered
 
 EQ, NE, LT, LE, GT, GE = 0, 1, 2, 3, 4, 5
 
@@ -47,9 +73,10 @@ class Program(NamedTuple):
         windows: int64[W, 3]: window_ms, start of its rows in `edges`, largest count with a row.
         edges: int64[n, 2], for each window and each count from 1: range in `edge_tags` of the tags to evaluate.
         edge_tags: int64[n].
-        always: int64[F, 4]: range in `edge_tags` of the tags to evaluate on every event, and on out-of-order ones.
-        leaves: int64[L, 11]: kind, feature, within_ms, operator, constant, quiet_ms, gap_ms (-1: none), first step,
-            steps, without feature (-1: none), text bit (-1: none).
+        always: int64[F, 6]: ranges in `edge_tags` of the tags to evaluate on every event, of those to evaluate on late ones,
+            and of the features whose memory a late event clears.
+        leaves: int64[L, 12]: kind, feature, within_ms, operator, constant, quiet_ms, gap_ms (-1: none), first step,
+            steps, without feature (-1: none), text bit (-1: none), feature number under which a sequence remembers.
         steps: int64[n], features of sequence steps.
         code: int64[n, 2], postfix code of all tags.
         tags: int64[T, 7]: code start, code end, consent bit, dependents (start, end), triggers on enter (start, end).
@@ -100,7 +127,8 @@ class World(NamedTuple):
         members: int64[capacity, 6], open addressing: key + 1 (key = customer << 16 | tag), held, since, armed timer
             (0: none), until, sequence.
         meta: int64[2]: rows of `members` in use.
-        scratch: int64[128], evaluation stack: answers, then their certainty.
+        spans: int64[32, 5], where the steps of a sequence are.
+        scratch: int64[129], evaluation stack: answers, then their certainty, then the shard's clock.
     """
 
     program: Program
@@ -109,9 +137,10 @@ class World(NamedTuple):
     members: Words
     meta: Words
     scratch: Words
+    spans: Words
 
 
-@kernel
+@inlined_kernel
 def find_member(members: Words, meta: Words, key: int, create: bool) -> int:  # noqa: FBT001 - kernels take positional scalars
     """Row of a (customer, tag) membership, or -1; with `create` a new row instead of -1."""
     mask = members.shape[0] - 1
@@ -130,7 +159,7 @@ def find_member(members: Words, meta: Words, key: int, create: bool) -> int:  # 
         row = (row + 1) & mask
 
 
-@kernel
+@inlined_kernel
 def _compare(left: int, operator: int, right: int) -> bool:
     if operator == EQ:
         return left == right
@@ -145,12 +174,12 @@ def _compare(left: int, operator: int, right: int) -> bool:
     return left >= right
 
 
-@kernel
+@inlined_kernel
 def _text_bit(bits: Bits, string: int, bit: int) -> bool:
     return (bits[string, bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) != 0
 
 
-@kernel
+@inlined_kernel
 def predicate_holds(program: Program, rows: Rows, predicate: int, offset: int, channel: int) -> bool:
     """Whether an event's row (starting at `offset` of `rows.values`) passes a predicate. Absent fields fail every test.
 
@@ -188,7 +217,7 @@ def predicate_holds(program: Program, rows: Rows, predicate: int, offset: int, c
     return stack & one != 0
 
 
-@kernel
+@inlined_kernel
 def _count_until(lower_entry: tuple[Words, int, int], count: int, live: int, leaf: Words) -> int:
     """First instant at which a count of `live` entries, falling by expiry, changes the comparison's answer."""
     array, offset, stride = lower_entry
@@ -202,7 +231,7 @@ def _count_until(lower_entry: tuple[Words, int, int], count: int, live: int, lea
     return np.int64(FOREVER)
 
 
-@kernel
+@inlined_kernel
 def _count_leaf(lines: Lines, leaf: Words, row: int, now: int, kind: int) -> tuple[bool, int]:
     array, offset, stride, count = view(lines, row, kind)
     live = count - first_after(array, offset, stride, count, now - leaf[C_WITHIN])
@@ -212,7 +241,7 @@ def _count_leaf(lines: Lines, leaf: Words, row: int, now: int, kind: int) -> tup
     return truth, _count_until((array, offset, stride), count, live, leaf)
 
 
-@kernel
+@inlined_kernel
 def _average_holds(total: int, live: int, leaf: Words) -> bool:
     """`total / live op constant` without division: exact while the product fits, by sign where it cannot."""
     if abs(np.float64(leaf[C_CONSTANT]) * np.float64(live)) > 9.0e18:
@@ -220,7 +249,7 @@ def _average_holds(total: int, live: int, leaf: Words) -> bool:
     return _compare(total, leaf[C_OPERATOR], leaf[C_CONSTANT] * live)
 
 
-@kernel
+@inlined_kernel
 def _total_leaf(lines: Lines, leaf: Words, row: int, now: int) -> tuple[bool, int]:
     """`sum` and `avg`."""
     array, offset, stride, count = view(lines, row, PAIRS)
@@ -236,43 +265,45 @@ def _total_leaf(lines: Lines, leaf: Words, row: int, now: int) -> tuple[bool, in
         for index in range(first, count):
             total += array[offset + index * 2 + 1]
     average = leaf[C_KIND] == L_AVG
-    truth = _average_holds(total, live, leaf) if average else _compare(total, leaf[C_OPERATOR], leaf[C_CONSTANT])
-    for index in range(first, count):
+    truth = (
+        _average_holds(total, live, leaf) if average else _compare(total, leaf[C_OPERATOR], leaf[C_CONSTANT])
+    )
+    last = min(first + _LOOK_AHEAD, count)
+    for index in range(first, last):
         total -= array[offset + index * stride + 1]
         live -= 1
         later = False
         if live > 0:
-            later = _average_holds(total, live, leaf) if average else _compare(total, leaf[C_OPERATOR], leaf[C_CONSTANT])
+            later = (
+                _average_holds(total, live, leaf)
+                if average
+                else _compare(total, leaf[C_OPERATOR], leaf[C_CONSTANT])
+            )
         if later != truth:
             return truth, array[offset + index * stride] + leaf[C_WITHIN]
-    return truth, np.int64(FOREVER)
+    if last == count:
+        return truth, np.int64(FOREVER)
+    return truth, array[offset + last * stride] + leaf[C_WITHIN]
 
 
-@kernel
+@inlined_kernel
 def _extreme_leaf(lines: Lines, leaf: Words, row: int, now: int) -> tuple[bool, int]:
-    """`min` and `max`: one pass from the newest entry to the oldest that still counts."""
-    array, offset, stride, count = view(lines, row, PAIRS)
+    """`min` and `max`: the first entry in the window is the extreme one; when it goes, the next one is."""
+    array, offset, stride, count = view(lines, row, MINIMA if leaf[C_KIND] == L_MIN else MAXIMA)
     first = first_after(array, offset, stride, count, now - leaf[C_WITHIN])
     if first == count:
         return False, np.int64(FOREVER)
-    smallest = leaf[C_KIND] == L_MIN
-    extreme = array[offset + (count - 1) * stride + 1]
-    change = array[offset + (count - 1) * stride] + leaf[C_WITHIN]  # when the last entry goes, there is no value
-    truth = _compare(extreme, leaf[C_OPERATOR], leaf[C_CONSTANT])
-    if not truth:
-        change = np.int64(FOREVER)
-    for back in range(1, count - first):
-        index = count - 1 - back
-        value = array[offset + index * stride + 1]
-        extreme = min(extreme, value) if smallest else max(extreme, value)
-        holds = _compare(extreme, leaf[C_OPERATOR], leaf[C_CONSTANT])
-        if holds != truth:
-            change = array[offset + index * stride] + leaf[C_WITHIN]  # without this entry the answer was another
-            truth = holds
-    return truth, change
+    truth = _compare(array[offset + first * stride + 1], leaf[C_OPERATOR], leaf[C_CONSTANT])
+    last = min(first + _LOOK_AHEAD, count)
+    for index in range(first + 1, last):
+        if _compare(array[offset + index * stride + 1], leaf[C_OPERATOR], leaf[C_CONSTANT]) != truth:
+            return truth, array[offset + (index - 1) * stride] + leaf[C_WITHIN]
+    if last == count and not truth:
+        return False, np.int64(FOREVER)
+    return truth, array[offset + (last - 1) * stride] + leaf[C_WITHIN]
 
 
-@kernel
+@inlined_kernel
 def _end_leaf(lines: Lines, rows: Rows, leaf: Words, row: int, now: int) -> tuple[bool, int]:
     """`first` and `last`."""
     array, offset, stride, count = view(lines, row, PAIRS)
@@ -290,7 +321,7 @@ def _end_leaf(lines: Lines, rows: Rows, leaf: Words, row: int, now: int) -> tupl
     return truth, array[offset + index * stride] + leaf[C_WITHIN]
 
 
-@kernel
+@inlined_kernel
 def _first_time_leaf(lines: Lines, leaf: Words, row: int, now: int, history: int) -> tuple[bool, int]:
     array, offset, stride, count = view(lines, row, STAMPS)
     first = first_after(array, offset, stride, count, now - history)
@@ -302,7 +333,7 @@ def _first_time_leaf(lines: Lines, leaf: Words, row: int, now: int, history: int
     return False, (oldest + history if first + 1 < count else np.int64(FOREVER))
 
 
-@kernel
+@inlined_kernel
 def _stopped_leaf(lines: Lines, leaf: Words, row: int, now: int) -> tuple[bool, int]:
     array, offset, stride, count = view(lines, row, STAMPS)
     if count == 0:
@@ -315,121 +346,169 @@ def _stopped_leaf(lines: Lines, leaf: Words, row: int, now: int) -> tuple[bool, 
     return False, np.int64(FOREVER)
 
 
-@kernel
+@inlined_kernel
 def _restarted_leaf(lines: Lines, leaf: Words, row: int, now: int, history: int) -> tuple[bool, int]:
+    """Look for the latest gap of `quiet` that ends in the window, in steps of almost `quiet`."""
     array, offset, stride, count = view(lines, row, STAMPS)
     index = count - 1
     while index > 0:
         time = array[offset + index * stride]
-        before = array[offset + (index - 1) * stride]
-        if time <= now - leaf[C_WITHIN] or before <= now - history:
+        if time <= now - leaf[C_WITHIN]:
             break
-        if time - before >= leaf[C_QUIET]:
-            return True, min(time + leaf[C_WITHIN], before + history)
-        index -= 1
+        reached = first_after(array, offset, stride, index, time - leaf[C_QUIET])
+        if reached < index:
+            index = reached  # every entry after this one has another one less than `quiet` before it
+            continue
+        before = array[offset + (index - 1) * stride]
+        if before <= now - history:
+            break
+        return True, min(time + leaf[C_WITHIN], before + history)
     return False, np.int64(FOREVER)
 
 
-@kernel
+@inlined_kernel
 def _regularly_leaf(lines: Lines, leaf: Words, row: int, now: int) -> tuple[bool, int]:
     """Columns used: within = every, gap = periods, constant = at_least, quiet = times."""
     array, offset, stride, count = view(lines, row, STAMPS)
-    every, periods = leaf[C_WITHIN], leaf[C_GAP]
-    full, in_period, period = np.int64(0), np.int64(0), np.int64(0)
-    change = np.int64(FOREVER)
-    index = count - 1
-    while index >= 0:
-        time = array[offset + index * stride]
-        age_periods = (now - time) // every
-        if age_periods >= periods:
-            break
-        change = min(change, time + (age_periods + 1) * every)
-        if age_periods != period:
-            period, in_period = age_periods, np.int64(0)
-        in_period += 1
-        if in_period == leaf[C_QUIET]:
-            full += 1
-        index -= 1
+    every = leaf[C_WITHIN]
+    full, change = np.int64(0), np.int64(FOREVER)
+    later = np.int64(count)
+    for period in range(1, leaf[C_GAP] + 1):
+        first = first_after(array, offset, stride, count, now - period * every)
+        full += np.int64(later - first >= leaf[C_QUIET])
+        if first < count:
+            change = min(change, array[offset + first * stride] + period * every)
+        later = first
     return full >= leaf[C_CONSTANT], change
 
 
-@kernel
+@inlined_kernel
 def _last_before(array: Words, offset: int, count: int, bound: int) -> int:
     """Latest time <= `bound` in a line of stamps, or the smallest int64."""
     index = first_after(array, offset, 1, count, bound)
     return array[offset + index - 1] if index > 0 else np.int64(_NULL)
 
 
-@kernel
-def _sequence_leaf(program: Program, lines: Lines, leaf: Words, customer: int, now: int) -> tuple[bool, int]:
-    """Merge the steps' stamps in time order, keeping for each step the latest partial match and its start.
+@inlined_kernel
+def _chain_start(world: World, leaf: Words, spans: Words, end: int, after: int) -> int:
+    """Latest start of a chain of all steps that ends with the event at `end`, starting after `after`; smallest int64: none.
 
-    Among partial matches of one step a later one never starts earlier, so one per step is enough. Steps are handled
-    from the last to the first, so that events of the same millisecond cannot follow one another.
+    Going back from the end, the latest possible event of each step is tried first: a later event of a step never has an
+    earlier start. `spans` holds (in the arena?, offset, entries, current index, current time) of each step.
     """
-    steps = leaf[C_STEP_COUNT]
-    within, gap, quiet = leaf[C_WITHIN], leaf[C_GAP], leaf[C_QUIET]
-    offsets = np.empty((steps, 3), np.int64)  # arena flag, next entry, end
-    state = np.full((steps, 2), _NULL, np.int64)  # time of the latest partial match, start of that match
-    for step in range(steps):
-        row = find_line(lines.table, lines.meta, line_key(customer, program.steps[leaf[C_STEPS] + step]), False)
+    steps, gap = leaf[C_STEP_COUNT], leaf[C_GAP]
+    spans[steps - 1, 4] = end
+    level = steps - 2
+    if level < 0:
+        return end if end > after else np.int64(_NULL)
+    descend = True
+    while True:
+        array = world.lines.arena if spans[level, 0] != 0 else world.lines.flat
+        offset = spans[level, 1]
+        if descend:
+            spans[level, 3] = first_after(array, offset, 1, spans[level, 2], spans[level + 1, 4] - 1) - 1
+        index = spans[level, 3]
+        time = array[offset + index] if index >= 0 else np.int64(_NULL)
+        if index < 0 or time <= after or (gap >= 0 and spans[level + 1, 4] - time > gap):
+            level += 1
+            if level == steps - 1:
+                return np.int64(_NULL)
+            spans[level, 3] -= 1
+            descend = False
+            continue
+        if level == 0:
+            return time
+        spans[level, 4] = time
+        level -= 1
+        descend = True
+
+
+@inlined_kernel
+def _step_spans(world: World, leaf: Words, customer: int, spans: Words) -> bool:
+    """Where the stamps of all steps are; False when some step never happened."""
+    lines = world.lines
+    for step in range(leaf[C_STEP_COUNT]):
+        feature = world.program.steps[leaf[C_STEPS] + step]
+        row = find_line(lines.table, lines.meta, line_key(customer, feature), False)
         if row < 0:
-            return False, np.int64(FOREVER)
+            return False
         _, offset, _, count = view(lines, row, STAMPS)
-        array = lines.arena if lines.table[row, 1] >> 32 != 0 else lines.flat
-        offsets[step, 0] = lines.table[row, 1] >> 32 != 0
-        offsets[step, 1] = offset + first_after(array, offset, 1, count, now - within)
-        offsets[step, 2] = offset + count
-    stop_array, stop_offset, stop_count = lines.flat, np.int64(0), np.int64(0)
+        spans[step, 0] = lines.table[row, 1] >> 32
+        spans[step, 1], spans[step, 2] = offset, count
+    return True
+
+
+@lean_kernel
+def _sequence_leaf(world: World, leaf: Words, customer: int, now: int) -> tuple[bool, int]:
+    """Each event of the last step is judged once, when nothing that arrives in order can change the judgement any more.
+
+    A line per (customer, sequence) remembers the last event judged and the latest start found; `forget_judgement` clears it
+    when an event arrives that a judgement should have known. Without `quiet` an event is ripe at once, with it `quiet` later; until then it is pending.
+    """
+    lines, steps = world.lines, leaf[C_STEP_COUNT]
+    within, quiet = leaf[C_WITHIN], leaf[C_QUIET]
+    after = now - within
+    spans = world.spans
+    if not _step_spans(world, leaf, customer, spans):
+        return False, np.int64(FOREVER)
+    stops, stop_offset, stop_count = lines.flat, np.int64(0), np.int64(0)
     if leaf[C_WITHOUT] >= 0:
         row = find_line(lines.table, lines.meta, line_key(customer, leaf[C_WITHOUT]), False)
         if row >= 0:
-            stop_array, stop_offset, _, stop_count = view(lines, row, STAMPS)
-    best, pending = np.int64(_NULL), np.int64(FOREVER)
-    while True:
-        time = np.int64(FOREVER)
-        for step in range(steps):
-            if offsets[step, 1] < offsets[step, 2]:
-                array = lines.arena if offsets[step, 0] else lines.flat
-                time = min(time, array[offsets[step, 1]])
-        if time == FOREVER:
-            break
-        for back in range(steps):
-            step = steps - 1 - back
-            array = lines.arena if offsets[step, 0] else lines.flat
-            hit = False
-            while offsets[step, 1] < offsets[step, 2] and array[offsets[step, 1]] == time:
-                offsets[step, 1] += 1
-                hit = True
-            if not hit:
-                continue
-            start = time
-            if step > 0:
-                if state[step - 1, 0] == _NULL or (gap >= 0 and time - state[step - 1, 0] > gap):
-                    continue
-                start = state[step - 1, 1]
-            if step < steps - 1:
-                state[step, 0], state[step, 1] = time, start
-                continue
-            bound = time - 1 if quiet < 0 else min(time + quiet, now)
-            if _last_before(stop_array, stop_offset, stop_count, bound) > start:
-                continue
-            if quiet >= 0 and time + quiet > now:
-                if time + quiet < start + within:
-                    pending = min(pending, time + quiet)
-            else:
-                best = max(best, start)
-    if best != _NULL:
+            stops, stop_offset, _, stop_count = view(lines, row, STAMPS)
+    ripe = now if quiet < 0 else now - quiet
+    commit = now <= world.scratch[SCRATCH_CLOCK]
+    memory = find_line(lines.table, lines.meta, line_key(customer, leaf[C_MEMORY]), commit)
+    judged, best = np.int64(_NULL), np.int64(_NULL)
+    if memory >= 0 and lines.table[memory, 1] != 0:
+        judged, best = lines.table[memory, 2], lines.table[memory, 3]
+    newest = judged
+    array = lines.arena if spans[steps - 1, 0] != 0 else lines.flat
+    offset, count = spans[steps - 1, 1], spans[steps - 1, 2]
+    pending = np.int64(FOREVER)
+    for index in range(first_after(array, offset, 1, count, max(judged, after)), count):
+        end = array[offset + index]
+        if end <= ripe:
+            newest = end
+        start = _chain_start(world, leaf, spans, end, after)
+        bound = end - 1 if quiet < 0 else min(end + quiet, now)
+        if start == _NULL or _last_before(stops, stop_offset, stop_count, bound) > start:
+            continue
+        if end <= ripe:
+            best = max(best, start)
+        elif end + quiet < start + within:
+            pending = min(pending, end + quiet)
+    if commit:
+        lines.table[memory, 1] = 2
+        lines.table[memory, 2], lines.table[memory, 3] = newest, best
+    if best > after:
         return True, best + within
     return False, pending
 
 
-@kernel
-def _leaf(program: Program, lines: Lines, rows: Rows, index: int, customer: int, now: int) -> tuple[bool, int]:
+@inlined_kernel
+def forget_judgement(
+    world: World, customer: int, feature: int, memory: int, arrival: tuple[int, bool]
+) -> None:
+    """Clear what a sequence remembers if an event of `feature`, `arrival = (time, before the person's newest event?)`, belies it."""
+    time, late = arrival
+    lines, program = world.lines, world.program
+    row = find_line(lines.table, lines.meta, line_key(customer, memory), False)
+    if row < 0 or lines.table[row, 1] == 0:
+        return
+    leaf = program.leaves[memory - len(program.features)]
+    stops = leaf[C_WITHOUT] == feature and leaf[C_QUIET] >= 0 and time <= lines.table[row, 2] + leaf[C_QUIET]
+    if late or stops:
+        lines.table[row, 1] = 0
+
+
+@inlined_kernel
+def _leaf(world: World, index: int, customer: int, now: int) -> tuple[bool, int]:
+    program, lines = world.program, world.lines
     leaf = program.leaves[index]
     kind = leaf[C_KIND]
     if kind == L_SEQUENCE:
-        return _sequence_leaf(program, lines, leaf, customer, now)
+        return _sequence_leaf(world, leaf, customer, now)
     row = find_line(lines.table, lines.meta, line_key(customer, leaf[C_FEATURE]), False)
     if row < 0:
         return kind == L_ABSENT, np.int64(FOREVER)
@@ -442,7 +521,7 @@ def _leaf(program: Program, lines: Lines, rows: Rows, index: int, customer: int,
     if kind == L_MIN or kind == L_MAX:
         return _extreme_leaf(lines, leaf, row, now)
     if kind == L_FIRST or kind == L_LAST:
-        return _end_leaf(lines, rows, leaf, row, now)
+        return _end_leaf(lines, world.rows, leaf, row, now)
     if kind == L_ABSENT:
         array, offset, stride, count = view(lines, row, STAMPS)
         if count > 0 and array[offset + (count - 1) * stride] > now - leaf[C_WITHIN]:
@@ -457,8 +536,8 @@ def _leaf(program: Program, lines: Lines, rows: Rows, index: int, customer: int,
     return _regularly_leaf(lines, leaf, row, now)
 
 
-@kernel
-def evaluate_tag(world: World, tag: int, customer: int, now: int) -> tuple[bool, int]:
+@inlined_kernel
+def holds_now(world: World, tag: int, customer: int, now: int) -> tuple[bool, int]:
     """Whether a tag's condition holds and until when that is certain if nothing more arrives.
 
     Oracle: tests.oracles.membership.OracleEngine
@@ -468,7 +547,7 @@ def evaluate_tag(world: World, tag: int, customer: int, now: int) -> tuple[bool,
     for at in range(program.tags[tag, 0], program.tags[tag, 1]):
         operation, argument = program.code[at, 0], program.code[at, 1]
         if operation == T_LEAF:
-            truth, certain = _leaf(program, world.lines, world.rows, argument, customer, now)
+            truth, certain = _leaf(world, argument, customer, now)
             scratch[depth], scratch[64 + depth] = np.int64(truth), certain
             depth += 1
         elif operation == T_IN_TAG:
@@ -480,7 +559,9 @@ def evaluate_tag(world: World, tag: int, customer: int, now: int) -> tuple[bool,
             scratch[depth - 1] = 1 - scratch[depth - 1]
         else:
             first = depth - argument
-            decisive = np.int64(operation == T_OR)  # one true part decides an Or, one false part decides an And
+            decisive = np.int64(
+                operation == T_OR
+            )  # one true part decides an Or, one false part decides an And
             decided = False
             longest, shortest = np.int64(0), np.int64(FOREVER)
             for part in range(first, depth):
@@ -492,3 +573,12 @@ def evaluate_tag(world: World, tag: int, customer: int, now: int) -> tuple[bool,
             scratch[64 + first] = longest if decided else shortest
             depth = first + 1
     return scratch[0] != 0, scratch[64]
+
+
+@lean_kernel
+def evaluate_tag(world: World, tag: int, customer: int, now: int) -> tuple[bool, int]:
+    """`holds_now` as a function of its own, for callers where it is rare.
+
+    Oracle: tests.oracles.membership.OracleEngine
+    """
+    return holds_now(world, tag, customer, now)

@@ -103,7 +103,9 @@ class Orders:
         decision = self.consents.decide(person, trigger_request(trigger), now)
         if not decision.allowed:
             return Refusal(sequence, now, trigger.name, subject, decision.reason.value)
-        shown = [item for entry in trigger.fields if (item := self._show(trigger, entry, person, now)) is not None]
+        shown = [
+            item for entry in trigger.fields if (item := self._show(trigger, entry, person, now)) is not None
+        ]
         if not shown:
             return Refusal(sequence, now, trigger.name, subject, "no_value")
         order = self._order(trigger, person, event, decision, shown, sequence)
@@ -140,7 +142,9 @@ class Orders:
             return None
         mask = self._masks[trigger.name, entry.name]
         masked = _json(value)
-        if not isinstance(mask, Pseudonymise):  # that one needs a key, which no shard has: the mint applies it
+        if not isinstance(
+            mask, Pseudonymise
+        ):  # that one needs a key, which no shard has: the mint applies it
             masked = mask.apply(masked)
         if isinstance(masked, list):
             masked = tuple(masked)
@@ -149,11 +153,19 @@ class Orders:
         return _Shown(OrderField(entry.name, masked, valid_until), value, events)
 
     def _order(
-        self, trigger: Trigger, person: int, event: int, decision: Decision, shown: list[_Shown], sequence: int
+        self,
+        trigger: Trigger,
+        person: int,
+        event: int,
+        decision: Decision,
+        shown: list[_Shown],
+        sequence: int,
     ) -> FragmentOrder:
         now = int(self.arrays.core.control[run.CLOCK])
         subject = self.name(person)
-        ends = [item.order_field.valid_until_ms for item in shown if item.order_field.valid_until_ms is not None]
+        ends = [
+            item.order_field.valid_until_ms for item in shown if item.order_field.valid_until_ms is not None
+        ]
         seed = f"{trigger.name}\x1f{now}\x1f{sequence}".encode() + subject
         identity = hashlib.blake2b(seed, digest_size=_ID_BYTES, person=b"dayfly-order-1").digest()
         supersedes = tuple(
@@ -192,7 +204,9 @@ class Orders:
     def _digest(self, event: int) -> bytes:
         return self.arrays.core.history[event, run.H_DIGEST : run.H_DIGEST + 2].astype("<i8").tobytes()
 
-    def _lineage(self, trigger: Trigger, person: int, decision: Decision, shown: list[_Shown], now_ms: int) -> bytes:
+    def _lineage(
+        self, trigger: Trigger, person: int, decision: Decision, shown: list[_Shown], now_ms: int
+    ) -> bytes:
         history = self.arrays.core.history
         fields = {}
         for item in shown:
@@ -203,7 +217,10 @@ class Orders:
             ]
             fields[item.order_field.name] = FieldEvidence(sources, len(item.events))
         consent = ConsentUse(
-            decision.record_id, decision.record_version, self._consent_start(person, decision), decision.until_ms
+            decision.record_id,
+            decision.record_version,
+            self._consent_start(person, decision),
+            decision.until_ms,
         )
         block = make_block(self._shapes[trigger.name], as_of_ms=now_ms, consents=(consent,), fields=fields)
         return encode(block)
@@ -228,7 +245,14 @@ class Orders:
         return True
 
     def _remember(
-        self, trigger: Trigger, person: int, event: int, order: FragmentOrder, shown: list[_Shown], *, reserved: bool
+        self,
+        trigger: Trigger,
+        person: int,
+        event: int,
+        order: FragmentOrder,
+        shown: list[_Shown],
+        *,
+        reserved: bool,
     ) -> None:
         for order_id in order.supersedes:
             self._drop(order_id)

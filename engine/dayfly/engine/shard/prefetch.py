@@ -28,7 +28,9 @@ def _prefetch_row(_context: Any, array: Any, row: Any) -> Any:
         view = context.make_array(signature.args[0])(context, builder, arguments[0])
         row_bytes = cgutils.unpack_tuple(builder, view.strides)[0]
         byte_pointer = ir.IntType(8).as_pointer()
-        address = builder.gep(builder.bitcast(view.data, byte_pointer), [builder.mul(arguments[1], row_bytes)])
+        address = builder.gep(
+            builder.bitcast(view.data, byte_pointer), [builder.mul(arguments[1], row_bytes)]
+        )
         word = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")

@@ -81,7 +81,9 @@ class Reader:
             return None, []
         return self._combine(measure, spec.fields[slot].type, cells)
 
-    def _combine(self, measure: Measure, kind: FieldType, cells: Sequence[tuple[int, int]]) -> tuple[object, list[int]]:
+    def _combine(
+        self, measure: Measure, kind: FieldType, cells: Sequence[tuple[int, int]]
+    ) -> tuple[object, list[int]]:
         packed = [cell for cell, _ in cells]
         events = [event for _, event in cells]
         match measure.function:
@@ -99,7 +101,9 @@ class Reader:
                 return from_micro(extreme), [event for cell, event in cells if cell == extreme][:1]
             case _:
                 newest = {cell: event for cell, event in reversed(cells)}
-                return sorted(self.unpacked(cell, kind) for cell in newest), sorted(newest.values(), reverse=True)  # type: ignore[type-var]
+                return sorted(self.unpacked(cell, kind) for cell in newest), sorted(
+                    newest.values(), reverse=True
+                )  # type: ignore[type-var]
 
     def cell(self, event: int, slot: int) -> int:
         """One packed cell of an event's row."""

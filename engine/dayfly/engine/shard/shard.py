@@ -39,6 +39,7 @@ from dayfly.privacy.errors import InvalidConsent
 
 __all__ = ["Shard"]
 
+_LONG_AGO: Final = -(2**62)
 _DEAD_REASONS: Final = {run.LATE_LETTER: "too_late", run.EARLY_LETTER: "too_far_ahead"}
 _LEAVE_REASONS: Final = {run.REASON_WHEN: "when", run.REASON_CONSENT: "consent"}
 _COUNTERS: Final = {
@@ -91,14 +92,18 @@ class Shard:
         """
         compiled = {id(item): compile_policy(item.policy) for item in inputs if isinstance(item, Publish)}
         before = self._counts()
-        for item in inputs:
-            if isinstance(item, EventBatch):
-                self._events(item)
+        last = len(inputs) - 1
+        for index, item in enumerate(inputs):
+            if isinstance(
+                item, EventBatch
+            ):  # the last events and the way to `now_ms` are one call of the kernel
+                self._run(columns_of(self.arrays, item), item, now_ms if index == last else _LONG_AGO)
             else:
                 self._advance(item.at_ms)
                 self._control(item, compiled)
                 self._drain()
-        self._advance(now_ms)
+        if not inputs or not isinstance(inputs[-1], EventBatch):
+            self._advance(now_ms)
         after = self._counts()
         return self._out.decisions({name: after[name] - before[name] for name in after})
 
@@ -118,9 +123,6 @@ class Shard:
 
     def _advance(self, at_ms: int) -> None:
         self._run(columns_of(self.arrays, None), None, at_ms)
-
-    def _events(self, batch: EventBatch) -> None:
-        self._run(columns_of(self.arrays, batch), batch, -(2**62))
 
     def _run(self, columns: run.Batch, batch: EventBatch | None, target: int) -> None:
         """Drive the kernel loop, doing what it asks for until it is done."""
@@ -164,7 +166,10 @@ class Shard:
     def _waiting_due(self) -> None:
         """Take in every waiting event whose time has come; tags are settled later in the same instant."""
         for event in self.waiting.due(self.clock_ms):
-            if self.policy.catalog.type_index(event.type) >= 0 and event.channel in self.policy.catalog.channels:
+            if (
+                self.policy.catalog.type_index(event.type) >= 0
+                and event.channel in self.policy.catalog.channels
+            ):
                 batch = EventBatch.from_events([event], self.policy.catalog)
                 self._run(columns_of(self.arrays, batch, trusted=True), batch, self.clock_ms)
         self._set_waiting()
@@ -266,7 +271,12 @@ class Shard:
     def _leave_all(self, person: int, reason: str) -> None:
         """Tell that a person leaves all its tags, and stop its timers."""
         for tag in identity.held_tags(self.arrays, person):
-            change = (self._next(), self.clock_ms, self.orders.name(person), self.arrays.compiled.tags[tag].name)
+            change = (
+                self._next(),
+                self.clock_ms,
+                self.orders.name(person),
+                self.arrays.compiled.tags[tag].name,
+            )
             self._out.tags.append(TagChange(*change, "leave", reason=reason))
         identity.drop_memberships(self.arrays, person)
 
@@ -295,28 +305,31 @@ class Shard:
 
     def _flush(self, batch: EventBatch | None) -> None:
         """Turn emitted rows into decisions; consents have not changed since they were written."""
-        control = self.arrays.core.control
-        count = int(control[run.EMITTED])
+        core = self.arrays.core
+        count = int(core.control[run.EMITTED])
         if not count:
             return
-        tags, triggers = self.arrays.compiled.tags, self.policy.triggers
-        for kind, at_ms, person, what, extra, sequence in self.arrays.core.emitted[:count].tolist():
+        core.control[run.EMITTED] = 0
+        emitted = core.emitted[:count]
+        names = core.names[emitted[:, 2]].astype("<u8").tobytes()
+        tags, out = self.arrays.compiled.tags, self._out
+        for index, (kind, at_ms, person, what, extra, sequence) in enumerate(emitted.tolist()):
+            subject = names[16 * index : 16 * index + 16]
             if kind == run.ENTER:
-                change = TagChange(sequence, at_ms, self.orders.name(person), tags[what].name, "enter", extra)
-                self._out.tags.append(change)
+                out.tags.append(TagChange(sequence, at_ms, subject, tags[what].name, "enter", extra))
             elif kind == run.LEAVE:
                 reason = _LEAVE_REASONS[extra]
-                change = TagChange(sequence, at_ms, self.orders.name(person), tags[what].name, "leave", reason=reason)
-                self._out.tags.append(change)
+                out.tags.append(TagChange(sequence, at_ms, subject, tags[what].name, "leave", 0, reason))
             elif kind == run.UNCONSENTED:
-                requirement = self.arrays.compiled.requirements[self.arrays.compiled.trigger_bits[what]]
-                reason = self.consents.decide(person, requirement, at_ms).reason.value
-                refusal = Refusal(sequence, at_ms, triggers[what].name, self.orders.name(person), reason)
-                self._out.refusals.append(refusal)
+                out.refusals.append(self._refusal(sequence, at_ms, what, person, subject))
             elif batch is not None:
                 channel = self.policy.catalog.channels[int(batch.channel[what])]
-                self._out.dead_letters.append(DeadLetter(at_ms, what, channel, _DEAD_REASONS[extra]))
-        control[run.EMITTED] = 0
+                out.dead_letters.append(DeadLetter(at_ms, what, channel, _DEAD_REASONS[extra]))
+
+    def _refusal(self, sequence: int, at_ms: int, trigger: int, person: int, subject: bytes) -> Refusal:
+        compiled = self.arrays.compiled
+        decision = self.consents.decide(person, compiled.requirements[compiled.trigger_bits[trigger]], at_ms)
+        return Refusal(sequence, at_ms, self.policy.triggers[trigger].name, subject, decision.reason.value)
 
     def _fired(self) -> None:
         """Make the orders of triggers that fired at this instant, contradictions first."""
@@ -385,7 +398,9 @@ class Shard:
                 "version": rule.version,
                 "text": rule.text,
                 "captures": self.reader.captures(person, rule, self.clock_ms) if held else {},
-                "events": [self.arrays.core.history[event, run.H_DIGEST :].tobytes().hex() for event in events],
+                "events": [
+                    self.arrays.core.history[event, run.H_DIGEST :].tobytes().hex() for event in events
+                ],
             }
         )
 
@@ -443,4 +458,3 @@ class _Outbox:
 
 def _name(words: "np.ndarray[Any, np.dtype[np.uint64]]") -> bytes:
     return words.astype("<u8").tobytes()
-

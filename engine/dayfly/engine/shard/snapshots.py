@@ -113,7 +113,9 @@ def _history(shard: "Shard", now_ms: int) -> tuple[Words, Words, bytes]:
     """Live events by arrival (time, person, type, channel, start of values, digest), their values, and the texts in order of first use."""
     core, catalog = shard.arrays.core, shard.policy.catalog
     events = core.history[: int(core.control[run.EVENTS])]
-    kept = (events[:, run.H_PERSON] >= 0) & (events[:, run.H_TIME] > now_ms - shard.policy.settings.history_ms)
+    kept = (events[:, run.H_PERSON] >= 0) & (
+        events[:, run.H_TIME] > now_ms - shard.policy.settings.history_ms
+    )
     events = events[kept]
     width = np.array([len(kind.fields) for kind in catalog.types], np.int64)[events[:, run.H_TYPE]]
     starts = np.cumsum(width) - width
@@ -133,7 +135,15 @@ def _history(shard: "Shard", now_ms: int) -> tuple[Words, Words, bytes]:
     packed = np.empty(len(strings), np.int64)
     packed[order] = ((np.cumsum(lengths) - lengths) << LENGTH_BITS) | lengths
     values[cells] = packed[inverse]
-    columns = [run.H_TIME, run.H_PERSON, run.H_TYPE, run.H_CHANNEL, run.H_VALUES, run.H_DIGEST, run.H_DIGEST + 1]
+    columns = [
+        run.H_TIME,
+        run.H_PERSON,
+        run.H_TYPE,
+        run.H_CHANNEL,
+        run.H_VALUES,
+        run.H_DIGEST,
+        run.H_DIGEST + 1,
+    ]
     rows = events[:, columns]
     rows[:, 4] = starts
     return rows, values, b"".join(texts)
@@ -172,7 +182,11 @@ def read(shard: "Shard", data: bytes) -> None:
     """
     image = _image(data)
     names = tuple(tag.name for tag in shard.arrays.compiled.tags)
-    if (image.policy_version, image.policy_digest, image.tag_names) != (shard.policy.version, shard.policy.digest, names):
+    if (image.policy_version, image.policy_digest, image.tag_names) != (
+        shard.policy.version,
+        shard.policy.digest,
+        names,
+    ):
         raise SnapshotError(
             f"policy version={shard.policy.version} must be the snapshot's version {image.policy_version} with the same"
             " content; restore with the policy that was in force"
@@ -180,7 +194,9 @@ def read(shard: "Shard", data: bytes) -> None:
     _read_people(shard, image)
     _read_history(shard, image)
     _read_memberships(shard, image)
-    shard.consents.states.update({person: PersonConsents.from_bytes(state) for person, state in image.consents})
+    shard.consents.states.update(
+        {person: PersonConsents.from_bytes(state) for person, state in image.consents}
+    )
     timers = shard.arrays.core.control[run.HEAP]
     for person in shard.consents.states:
         shard.consents.refresh(person)
@@ -196,13 +212,19 @@ def read(shard: "Shard", data: bytes) -> None:
 def _image(data: bytes) -> _Image:
     body, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     if not data.startswith(_MAGIC):
-        raise SnapshotError(f"data={data[:16]!r} must begin with {_MAGIC!r}; it is no snapshot of this format version")
+        raise SnapshotError(
+            f"data={data[:16]!r} must begin with {_MAGIC!r}; it is no snapshot of this format version"
+        )
     if hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() != digest:
-        raise SnapshotError(f"snapshot of {len(data)} bytes must match its checksum; it is damaged, use an older one")
+        raise SnapshotError(
+            f"snapshot of {len(data)} bytes must match its checksum; it is damaged, use an older one"
+        )
     try:
         return msgspec.msgpack.decode(body[len(_MAGIC) :], type=_Image)
     except msgspec.MsgspecError as error:
-        raise SnapshotError(f"snapshot of {len(data)} bytes must follow the format: {error}; use an older one") from error
+        raise SnapshotError(
+            f"snapshot of {len(data)} bytes must follow the format: {error}; use an older one"
+        ) from error
 
 
 def _array(data: bytes, kind: type[np.generic], width: int) -> npt.NDArray[np.generic]:

@@ -13,7 +13,7 @@ from dayfly.engine.shard.kernels_run import Core
 from dayfly.engine.shard.kernels_strings import Strings, answer_tests, index_strings
 from dayfly.engine.shard.kernels_tags import Rows, World
 
-__all__ = ["Arrays", "aligned_rows"]
+__all__ = ["Arrays", "aligned_rows", "empty_ids"]
 
 Words = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint64]
@@ -32,14 +32,20 @@ def _power_of_two(least: int) -> int:
     return 1 << max(least - 1, _SMALLEST - 1).bit_length()
 
 
-def _ids(capacity: int) -> Ids:
-    return Ids(np.zeros((capacity, 2), np.uint64), np.zeros(capacity, np.int64), np.zeros(1, np.int64))
+def empty_ids(capacity: int) -> Ids:
+    """Keys and values side by side in rows of 32 bytes, so that looking one up touches one cache line."""
+    rows = aligned_rows(capacity // 2).reshape(capacity, 4)
+    return Ids(rows.view(np.uint64)[:, :2], rows[:, 2], np.zeros(1, np.int64))
 
 
 def _lines(capacity: int, arena_words: int) -> Lines:
     table = aligned_rows(capacity)
     return Lines(
-        table, table.reshape(-1), np.zeros(arena_words, np.int64), np.full(64, -1, np.int64), np.zeros(4, np.int64)
+        table,
+        table.reshape(-1),
+        np.zeros(arena_words, np.int64),
+        np.full(64, -1, np.int64),
+        np.zeros(4, np.int64),
     )
 
 
@@ -86,12 +92,13 @@ class Arrays:
             Rows(np.zeros(64 * people, np.int64), self.strings.bits),
             np.zeros((_power_of_two(2 * people + 4 * tags), 6), np.int64),
             np.zeros(2, np.int64),
-            np.zeros(128, np.int64),
+            np.zeros(129, np.int64),
+            np.zeros((32, 5), np.int64),
         )
         self.core = Core(
             world,
-            _ids(_power_of_two(2 * people)),
-            _ids(_power_of_two(8 * people)),
+            empty_ids(_power_of_two(2 * people)),
+            empty_ids(_power_of_two(8 * people)),
             np.zeros((people + 16, 8), np.int64),
             np.zeros((people + 16, 2), np.uint64),
             np.zeros((people + 16, _words_per_mask(self.compiled)), np.uint64),
@@ -175,13 +182,13 @@ class Arrays:
     def _grow_ids(self) -> None:
         core = self.core
         if (core.ids.meta[0] + 2) * 10 >= len(core.ids.keys) * 7:
-            grown = _ids(2 * len(core.ids.keys))
+            grown = empty_ids(2 * len(core.ids.keys))
             rehash_ids(core.ids, grown, -(2**63))
             self.core = self.core._replace(ids=grown)
         if (core.seen.meta[0] + 2) * 10 >= len(core.seen.keys) * 7:
             now = int(core.control[run.CLOCK])
             live = int(np.count_nonzero(core.seen.values > now))
-            kept = _ids(_power_of_two(3 * live + 64))
+            kept = empty_ids(_power_of_two(3 * live + 64))
             rehash_ids(core.seen, kept, now + 1)
             self.core = self.core._replace(seen=kept)
 
@@ -230,7 +237,13 @@ class Arrays:
         core.people[:, run.CONSENT_DUE_AT] = 0
         self.core = core._replace(
             world=World(
-                program, lines, Rows(world.rows.values, bits), members, np.zeros(2, np.int64), np.zeros(128, np.int64)
+                program,
+                lines,
+                Rows(world.rows.values, bits),
+                members,
+                np.zeros(2, np.int64),
+                np.zeros(129, np.int64),
+                np.zeros((32, 5), np.int64),
             ),
             masks=np.zeros((len(core.people), _words_per_mask(compiled)), np.uint64),
             heap=np.zeros((len(core.heap) + 4 * int(program.scalars[3]), 2), np.int64),
