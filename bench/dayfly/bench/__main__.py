@@ -1,5 +1,10 @@
 """`python -m dayfly.bench`."""
 
-from .cli import app
+import sys
 
-app(prog_name="python -m dayfly.bench")
+from .cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """`python -m dayfly.bench SUITE [--quick] [--json FILE]`: measure, show a table, say whether every bar holds."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from .errors import UnknownSuite
 from .rows import Header, Report, Row
 from .suites import ALL, SUITES, run_suite, suites_of
 
-__all__ = ["app", "measure", "show", "write_json"]
+__all__ = ["app", "bar_text", "figure", "main", "measure", "show", "verdict", "write_json"]
 
 app = typer.Typer(add_completion=False, help="Measure Dayfly against its bars and its peers.")
 
@@ -49,6 +50,22 @@ def bench(
 
         draw(report, plots)
     raise typer.Exit(0 if report.holds else 1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: As on the command line; None: those of this process.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        app(args=arguments, prog_name="python -m dayfly.bench")
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
 
 
 def measure(suite: str, *, quick: bool) -> Report:

@@ -4,10 +4,9 @@ Both engines take in the whole stream; a round times either state and rules only
 Every tag entered, with its customer and millisecond, is compared.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from dayfly.engine.decisions import Decisions
 from dayfly.engine.intake import Intake
@@ -17,7 +16,7 @@ from .measuring import median, quiet_heap, stopwatch
 from .peer_engine import Fire, PeerEngine
 from .population import PEER_KEY, bench_intake_keys, enrol_all, peer_subjects, subjects_of
 from .rows import Row, at_least
-from .workload import CHANNEL, HOUR_MS, Stream, bench_policy
+from .workload import CHANNEL, HOUR_MS, Batch, Stream, bench_policy
 
 __all__ = ["Duel", "run"]
 
@@ -27,16 +26,13 @@ END_TO_END_RATIO_BAR: Final = 2.0
 TAGS: Final = 50
 BATCH: Final = 256
 
-Batch: TypeAlias = tuple[list[bytes], int]
-"""Payloads received together, and when."""
-
 
 def run(*, quick: bool) -> list[Row]:
     """Two rows with bars, and one that says whether both engines decided the same."""
     people, warm, rounds, batches = (100_000, 240, 12, 16) if quick else (1_000_000, 4_000, 20, 80)
     stream = Stream(people, (warm + rounds * batches) * BATCH, 48 * HOUR_MS)
     duel = Duel(people, bench_policy(TAGS))
-    source = batches_of(stream)
+    source = stream.batches(BATCH)
     with quiet_heap():
         for batch in islice(source, warm):
             duel.end_to_end([batch])
@@ -89,13 +85,6 @@ def _rows(duel: "Duel", times: list[float], stream: Stream) -> list[Row]:
             **common,
         ),
     ]
-
-
-def batches_of(stream: Stream, size: int = BATCH) -> Iterator[Batch]:
-    """The stream in batches, each received when its last call arrives."""
-    payloads, arrivals = stream.payloads(), stream.arrivals()
-    for end in range(size, stream.events + 1, size):
-        yield list(islice(payloads, size)), int(arrivals[end - 1])
 
 
 @dataclass(slots=True)

@@ -52,19 +52,16 @@ def update_windows(
     mask = table.shape[0] - 1
     cap = max(thresholds[0, 1], thresholds[1, 1]) + 1
     span = max(thresholds[0, 0], thresholds[1, 0])
-    passed = np.int64(0)
+    passed = 0
     for index in range(len(customers)):
         ahead = index + _AHEAD
         if ahead < len(customers):
             prefetch_row(table, home(line_key(customers[ahead], features[ahead]), mask))
         time = times[index]
         row = find_line(table, lines.meta, line_key(customers[index], features[index]), _CREATE)
-        replaced = insert(lines, row, np.int64(STAMPS), cap, time - span, (time, np.int64(0)))
+        replaced = insert(lines, row, STAMPS, cap, time - span, (time, 0))
         for rule in range(2):
             lower = time - thresholds[rule, 0]
-            if (
-                replaced <= lower
-                and count_after(lines, row, np.int64(STAMPS), lower) == thresholds[rule, 1] + 1
-            ):
+            if replaced <= lower and count_after(lines, row, STAMPS, lower) == thresholds[rule, 1] + 1:
                 passed += 1
     return passed

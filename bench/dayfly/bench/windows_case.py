@@ -18,7 +18,6 @@ from dayfly.engine.shard.batches import columns_of
 from dayfly.engine.shard.kernels_lines import Lines
 from dayfly.engine.shard.state import aligned_rows
 
-from .decision_case import batches_of
 from .kernels_bench import update_windows
 from .measuring import interleaved, median, quiet_heap, stopwatch
 from .population import bench_intake_keys, enrol_all, subjects_of
@@ -119,7 +118,7 @@ class _Loop:
         self._shard = Shard(policy, expected_people=stream.people)
         enrol_all(self._shard, subjects_of(range(stream.people)))
         intake = Intake(policy, bench_intake_keys())
-        source = batches_of(stream, BATCH)
+        source = stream.batches(BATCH)
         self.entered = 0
         for _ in range(warm):
             payloads, now_ms = next(source)

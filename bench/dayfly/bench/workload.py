@@ -9,7 +9,8 @@ with an absence. All of it is something that the plain-Python peer can do too.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,19 @@ from dayfly.engine.policy.load import policy_from_documents
 from dayfly.engine.policy.model import Policy
 from dayfly.privacy.consent import ConsentRecord, ConsentState, Scope, Terms, UseBudget
 
-__all__ = ["CHANNEL", "HOUR_MS", "START_MS", "Stream", "bench_policy", "grants", "tag_texts", "user_id"]
+__all__ = [
+    "AUDIENCE",
+    "CHANNEL",
+    "HOUR_MS",
+    "MINTING",
+    "START_MS",
+    "Batch",
+    "Stream",
+    "bench_policy",
+    "grants",
+    "tag_texts",
+    "user_id",
+]
 
 START_MS: Final = 1_795_000_000_000
 """2026-11-18, the first instant of every stream."""
@@ -28,6 +41,9 @@ HOUR_MS: Final = 3_600_000
 CHANNEL: Final = "app"
 AUDIENCE: Final = "crm-7"
 PURPOSE: Final = "service.recommendation"
+MINTING: Final = b'"event":"Install Service Tapped"'
+"""Bytes that only calls have which fire the trigger of `bench_policy(..., minting=True)`."""
+
 ZIPF_EXPONENT: Final = 1.05
 ZIPF_OFFSET: Final = 100
 LATE_SHARE: Final = 0.02
@@ -77,6 +93,10 @@ _COUNTED: Final = (
 """26 counted features."""
 
 
+Batch: TypeAlias = tuple[list[bytes], int]
+"""Payloads received together, and when."""
+
+
 # --- rules ------------------------------------------------------------------------------------------------------------
 
 
@@ -105,10 +125,12 @@ def _tag_text(kind: int, turn: int) -> str:
         event, field = (("Order Completed", "total"), ("Product Added", "price"))[kind % 2]
         return f'sum("{event}", properties.{field}, within: {window}) > {12_000 + 6_000 * (kind - 38) + 900 * turn}'
     if kind < 46:
-        category = _CATEGORIES[(kind + turn) % 8]
-        first = f'event("Product Added", where: properties.category == "{category}")'
-        then = ("Checkout Started", "Order Completed")[kind % 2]
-        return f'sequence([{first}, "{then}"], within: {window}, without: "Order Cancelled")'
+        first, then = (("Product Added", "Checkout Started"), ("Product Searched", "Product Added"))[kind % 2]
+        step = f'"{first}"'
+        if kind >= 44:
+            first, then = "Product Added", "Checkout Started"
+            step = f'event("{first}", where: properties.category == "{_CATEGORIES[(kind + turn) % 8]}")'
+        return f'sequence([{step}, "{then}"], within: {window}, without: "Order Completed")'
     gone = ("1h", "3h", "6h", "12h")[(kind + turn) % 4]
     return f'count("Product Added", within: {window}) > {3 + kind % 2 + turn} && absent("Order Completed", within: {gone})'
 
@@ -233,10 +255,21 @@ class Stream:
         """int64[events]: when each call arrives, evenly spread, milliseconds UTC."""
         return START_MS + (np.arange(self.events, dtype=np.int64) * self.span_ms) // self.events
 
-    def payloads(self) -> Iterator[bytes]:
-        """The calls as JSON. One in fifty happened up to an hour before it arrived, the others within the last second."""
+    def batches(self, size: int) -> Iterator[Batch]:
+        """The calls in batches of `size`, each received when its last call arrives; a rest is left out."""
+        payloads, arrivals = self.payloads(), self.arrivals()
+        for end in range(size, self.events + 1, size):
+            yield list(islice(payloads, size)), int(arrivals[end - 1])
+
+    def payloads(self, arrivals: npt.NDArray[np.int64] | None = None) -> Iterator[bytes]:
+        """The calls as JSON. One in fifty happened up to an hour before it arrived, the others within the last second.
+
+        Args:
+            arrivals: int64[events], when each arrives, if not evenly spread.
+        """
         draw = np.random.default_rng(self.seed + 1)
-        people, arrivals = self.customers(), self.arrivals()
+        people = self.customers()
+        arrivals = self.arrivals() if arrivals is None else arrivals
         names = list(_TYPES)
         for start in range(0, self.events, 8_192):
             count = min(8_192, self.events - start)
@@ -257,7 +290,8 @@ def zipf(people: int, events: int, draw: np.random.Generator, *, offset: int = 0
     weights = (np.arange(1, people + 1) + offset) ** -ZIPF_EXPONENT
     cumulated = np.cumsum(weights)
     ranks = np.searchsorted(cumulated, draw.random(events) * cumulated[-1])
-    return draw.permutation(people)[np.minimum(ranks, people - 1)].astype(np.int64)
+    numbers: npt.NDArray[np.int64] = draw.permutation(people).astype(np.int64)
+    return numbers[np.minimum(ranks, people - 1)]
 
 
 def _payload(name: str, person: int, at_ms: int, number: int, numbers: Sequence[int]) -> bytes:
