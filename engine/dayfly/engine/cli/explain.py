@@ -21,7 +21,7 @@ def explain(
     *,
     fragment_id: Annotated[str, typer.Argument(metavar="FRAGMENT_ID", help=_ID)],
     field: Annotated[
-        str | None, typer.Argument(metavar="[FIELD]", help="One field; all of them by default.")
+        str | None, typer.Argument(metavar="FIELD", help="One field; all of them by default.")
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder that a run left.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,

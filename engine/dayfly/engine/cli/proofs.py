@@ -21,9 +21,7 @@ receipt_app = typer.Typer(
 )
 audit_app = typer.Typer(help="The audit log of consent and transfer decisions.", no_args_is_help=True)
 
-_FRAGMENT = (
-    "The token, or a file with it (- for standard input), or a run's fragments.jsonl together with --jti."
-)
+_FRAGMENT = "The token, or a file with it (- for standard input), or the fragments.jsonl of a run together with --jti."
 _ISSUER = "https://cdp.example"
 _ORIGIN = "dayfly.example/demo"
 
@@ -32,9 +30,9 @@ _ORIGIN = "dayfly.example/demo"
 def verify(
     *,
     fragment: Annotated[str, typer.Argument(metavar="FRAGMENT", help=_FRAGMENT)],
-    jwks: Annotated[Path, typer.Option(metavar="FILE", help="The CDP's published key set.")],
+    jwks: Annotated[Path, typer.Option(metavar="FILE", help="The key set that the CDP publishes.")],
     audience: Annotated[str, typer.Option(metavar="NAME", help="Your name at the CDP.")],
-    issuer: Annotated[str, typer.Option(metavar="URL", help="The CDP's name.")] = _ISSUER,
+    issuer: Annotated[str, typer.Option(metavar="URL", help="Name of the CDP.")] = _ISSUER,
     jti: Annotated[
         str | None, typer.Option(metavar="ID", help="Which fragment of a file with several.")
     ] = None,

@@ -25,7 +25,7 @@ START = "2026-11-16T00:00:00Z"
 _EVENTS = (
     "Event files, one per channel, named CHANNEL.*.jsonl, .csv or .parquet (or .gz); more may follow it."
 )
-_POLICY = "Folder of policy files; with --generate the furniture retailer's by default."
+_POLICY = "Folder of policy files; with --generate the one of the furniture retailer by default."
 _OUT = "Folder to leave fragments, lineage, logs and proofs in; must not exist or be empty."
 _RECIPIENT = "AUDIENCE=THUMBPRINT (RFC 7638) of the key that a CRM registered; may be repeated."
 _SPEED = "Event time per real time, for example 60 for a minute a second; 0 does not wait."
@@ -43,9 +43,7 @@ Start = Annotated[str, typer.Option(help="First instant of generated events, RFC
 @guarded
 def run(
     *,
-    files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Further event files.")
-    ] = None,
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="Further event files.")] = None,
     events: Annotated[list[Path] | None, typer.Option(metavar="FILE...", help=_EVENTS)] = None,
     policy: Annotated[Path | None, typer.Option(metavar="DIR", help=_POLICY)] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help=_OUT)] = None,
