@@ -72,6 +72,12 @@ def test_explain_refuses_what_it_cannot_explain(run: Run, tmp_path: Path) -> Non
     assert not (tmp_path / "lineage.dayfly").exists()
 
 
+def test_an_id_that_begins_with_a_hyphen_is_an_id(run: Run) -> None:
+    for name in ("-hDPo2gqDZ5NBA6B-dT8Qi", "--Do2gqDZ5NBA6B-dT8Qxx"):
+        result = dayfly("explain", name, "--out", run.out)
+        assert (result.exit_code, f"jti={name!r} must be" in result.output) == (1, True)
+
+
 # --- verify -------------------------------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,10 @@ def root(
 app.command("run")(run_commands.run)
 app.command("generate")(run_commands.generate)
 app.command("demo")(demo)
-app.command("explain")(explain)
+# One id in 64 begins with a hyphen; without short options it can only be an id.
+app.command("explain", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(
+    explain
+)
 app.command("verify")(verify)
 app.add_typer(receipt_app, name="receipt")
 app.add_typer(audit_app, name="audit")

@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind. It holds tokens, lineage and proofs; no key, no pseudonym and no sealed value."""
+"""The folder that a run leaves behind. It holds tokens, lineage and proofs; no key and no pseudonym."""
 
 import os
 import shutil
