@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from dayfly.engine.shard.kernels_lines import STAMPS, Lines, count_after, find_line, home, insert, line_key
 from dayfly.engine.shard.kernels_run import Core, add_person
-from dayfly.engine.shard.prefetch import prefetch_row
+from dayfly.engine.shard.kernels_prefetch import prefetch_row
 from dayfly.privacy._jit import kernel
 
 __all__ = ["enrol", "update_windows"]

@@ -105,17 +105,17 @@ def tag_texts(count: int) -> tuple[str, ...]:
     return tuple(_tag_text(number % 50, number // 50) for number in range(count))
 
 
-def _count(which: int, turn: int) -> str:
-    counted, window = _COUNTED[which % len(_COUNTED)], _WINDOWS[(which // 2 + turn) % 4]
-    return f"count({counted}, within: {window}) > {2 + (which * 5 + turn * 3) % 10}"
+def _count(which: int) -> str:
+    counted, window = _COUNTED[which % len(_COUNTED)], _WINDOWS[(which + which // len(_COUNTED)) % 4]
+    return f"count({counted}, within: {window}) > {2 + (which * 3 + which // 104) % 10}"
 
 
 def _tag_text(kind: int, turn: int) -> str:
     window = _WINDOWS[1 + (kind + turn) % 3]
     if kind < 20:
-        return _count(kind + 7 * turn, turn)
+        return _count(50 * turn + kind)
     if kind < 30:
-        return f"{_count(kind, turn)} && {_count(kind + 11, turn + 1)}"
+        return f"{_count(50 * turn + kind)} && {_count(50 * turn + kind + 37)}"
     if kind < 36:
         field, least = ("material", 5) if kind % 2 else ("category", 6)
         return f'distinct("Product Viewed", properties.{field}, within: {window}) >= {least + turn % 2}'
