@@ -199,8 +199,11 @@ def test_the_demo_leaves_a_folder_of_somebody_else_alone(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_demo_without_all_its_scenes_fails(tmp_path: Path) -> None:
-    result = dayfly("demo", "--out", tmp_path / "demo", "--people", 50, "--hours", 1)
+def test_a_demo_without_all_its_scenes_fails_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dayfly.engine.cli.story.SHIPPING", "no-such-trigger")
+    result = dayfly("demo", "--out", tmp_path / "demo")
     assert result.exit_code == ExitCode.NO
-    assert "please report this as a defect" in result.output
+    assert "every scene is told (missing: recalled), and it does not; please report this" in result.output
     assert list(tmp_path.iterdir()) == []

@@ -255,6 +255,7 @@ def test_what_time_brings_at_a_lease_is_reported_with_the_next_call(world: World
     (fragment,) = world.compare_sofas("u-1", T0 + 1).fragments
     world.compare_sofas("u-2", T0 + 5_000)
     world.open(fragment, T0 + 6 * MINUTE_MS)  # by now the tag of u-2 has ended with its consent
+    assert world.engine.shard.clock_ms == T0 + 6 * MINUTE_MS
     left = [
         item.subject
         for item in world.engine.tick(T0 + 7 * MINUTE_MS).decisions.tags
