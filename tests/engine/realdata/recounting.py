@@ -91,3 +91,40 @@ def followed_by(firsts: pl.DataFrame, seconds: pl.DataFrame, within_ms: int) -> 
         .drop_nulls("first")
     )
     return paired.select("who", start="at", end=pl.col("first") + within_ms)
+
+
+# --- functions of the tag language as moves -------------------------------------------------------------------------------
+
+
+def came_back(events: pl.DataFrame, *, within_ms: int, quiet_ms: int) -> Moves:
+    """`restarted`: an event after a silence of `quiet_ms` or more is not yet `within_ms` old."""
+    at = pl.col("at")
+    returns = moments(events).filter(at - pl.col("previous") >= quiet_ms)
+    return spans(returns.select("who", start=at, end=at + within_ms))
+
+
+def fell_quiet(events: pl.DataFrame, *, within_ms: int, quiet_ms: int) -> Moves:
+    """`stopped`: the last event is `quiet_ms` old and not yet `within_ms`."""
+    at = pl.col("at")
+    end = pl.min_horizontal(at + within_ms, pl.col("following"))
+    return spans(moments(events).select("who", start=at + quiet_ms, end=end))
+
+
+def first_of(events: pl.DataFrame, *, within_ms: int) -> Moves:
+    """`first_time`: the first event of all is not yet `within_ms` old."""
+    first = events.group_by("who").agg(pl.col("at").min())
+    return spans(first.select("who", start="at", end=pl.col("at") + within_ms))
+
+
+def different(events: pl.DataFrame, column: str, within_ms: int) -> Moves:
+    """`distinct`: a value counts while any of its events is in the window."""
+    paired = events.with_columns(who=pl.struct("who", column))
+    turns = crossings(levels(moves(paired, within_ms)), pl.col("level") > 0, until_ms=2**62)
+    by = pl.when("enters").then(1).otherwise(-1).cast(pl.Int64)
+    return turns.select(who=pl.col("who").struct.field("who"), at="at", by=by)
+
+
+def nothing_of(events: pl.DataFrame, who: pl.DataFrame, since_ms: int, within_ms: int) -> pl.DataFrame:
+    """Levels for `absent`, to be asked for zero: people are known since an instant, whether or not they do anything."""
+    known = who.select("who", at=pl.lit(since_ms, pl.Int64), by=pl.lit(0, pl.Int64))
+    return levels(pl.concat([known, moves(events, within_ms)]))

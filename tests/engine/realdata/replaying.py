@@ -44,9 +44,11 @@ def yes_to_everything(subject: bytes, at_ms: int) -> ConsentRecord:
 class Replay:
     """Feeds one shard with what intake makes of a data set's rows, on the data's own time."""
 
-    def __init__(self, name: str, *, zone: tzinfo = UTC, people: int = 1_000) -> None:
+    def __init__(
+        self, name: str, *, zone: tzinfo = UTC, people: int = 1_000, policy: Policy | None = None
+    ) -> None:
         draw = random.Random(name)
-        self.policy = policy_of(name)
+        self.policy = policy or policy_of(name)
         self.keys = IntakeKeys(
             PseudonymKeys("realdata", {1: draw.randbytes(32)}),
             draw.randbytes(32),

@@ -12,13 +12,18 @@ from dayfly.engine.runtime.arrivals import in_order, pieces
 
 from .recounting import (
     People,
+    came_back,
     crossings,
+    different,
     everybody,
+    fell_quiet,
+    first_of,
     followed_by,
     in_window,
     levels,
     moments,
     moves,
+    nothing_of,
     spans,
     transitions,
 )
@@ -203,73 +208,33 @@ def instants(shop: Shop) -> list[int]:
 # --- the recount: when it changes -----------------------------------------------------------------------------------------
 
 
-def _count(events: pl.DataFrame, days: int, above: int, until: int, *, by: str | None = None) -> pl.DataFrame:
-    return crossings(levels(moves(events, days * DAY_MS, by=by)), pl.col("level") > above, until_ms=until)
-
-
-def _spans(frame: pl.DataFrame, start: pl.Expr, end: pl.Expr, until: int) -> pl.DataFrame:
-    return crossings(
-        levels(spans(frame.select("who", start=start, end=end))), pl.col("level") > 0, until_ms=until
-    )
+def _above(shop: Shop, changed: pl.DataFrame, threshold: int = 0) -> pl.DataFrame:
+    return crossings(levels(changed), pl.col("level") > threshold, until_ms=shop.closed_ms)
 
 
 def _lapsed_changes(shop: Shop) -> pl.DataFrame:
-    """Absence is there from the consent on, which made the customer known, and wherever nothing is in the window."""
-    start = pl.DataFrame({"who": shop.customers}, schema_overrides={"who": pl.Int32})
-    known = start.select("who", at=pl.lit(shop.opened_ms, pl.Int64), by=pl.lit(0, pl.Int64))
-    stepped = levels(pl.concat([known, moves(shop.bought, 90 * DAY_MS)]))
+    stepped = nothing_of(shop.bought, shop.lines.select("who").unique(), shop.opened_ms, 90 * DAY_MS)
     return crossings(stepped, pl.col("level") == 0, until_ms=shop.closed_ms)
 
 
-def _frequent_changes(shop: Shop) -> pl.DataFrame:
-    """An invoice counts while any of its lines does; then invoices are counted."""
-    by_invoice = shop.bought.with_columns(who=pl.concat_str("who", pl.lit("/"), "invoice"))
-    each_invoice = crossings(
-        levels(moves(by_invoice, 90 * DAY_MS)), pl.col("level") > 0, until_ms=shop.closed_ms
-    )
-    counted = each_invoice.select(
-        who=pl.col("who").str.split("/").list.first().cast(pl.Int32),
-        at="at",
-        by=pl.when("enters").then(1).otherwise(-1).cast(pl.Int64),
-    )
-    return crossings(levels(counted), pl.col("level") >= 4, until_ms=shop.closed_ms)
-
-
-def _cancelled_changes(shop: Shop) -> pl.DataFrame:
-    pairs = followed_by(shop.bought, shop.cancelled, 14 * DAY_MS)
-    return _spans(pairs, pl.col("start"), pl.col("end"), shop.closed_ms)
-
-
-def _quiet_changes(shop: Shop) -> pl.DataFrame:
-    at = pl.col("at")
-    end = pl.min_horizontal(at + 180 * DAY_MS, pl.col("following"))
-    return _spans(moments(shop.bought), at + 60 * DAY_MS, end, shop.closed_ms)
-
-
-def _back_changes(shop: Shop) -> pl.DataFrame:
-    at = pl.col("at")
-    returns = moments(shop.bought).filter(at - pl.col("previous") >= 60 * DAY_MS)
-    return _spans(returns, at, at + 7 * DAY_MS, shop.closed_ms)
-
-
-def _new_changes(shop: Shop) -> pl.DataFrame:
-    first = shop.bought.group_by("who").agg(pl.col("at").min())
-    return _spans(first, pl.col("at"), pl.col("at") + 30 * DAY_MS, shop.closed_ms)
-
-
+DEAR = pl.col("micro") >= 12_750_000
 CHANGES: Mapping[str, Callable[[Shop], pl.DataFrame]] = {
-    "recent": lambda shop: _count(shop.bought, 30, 0, shop.closed_ms),
+    "recent": lambda shop: _above(shop, moves(shop.bought, 30 * DAY_MS)),
     "lapsed": _lapsed_changes,
-    "gone-quiet": _quiet_changes,
-    "back-again": _back_changes,
-    "new-buyer": _new_changes,
-    "frequent": _frequent_changes,
-    "many-lines": lambda shop: _count(shop.bought, 90, 50, shop.closed_ms),
-    "bulk-buyer": lambda shop: _count(shop.bought, 180, 1_000, shop.closed_ms, by="quantity"),
-    "dear-taste": lambda shop: _count(
-        shop.bought.filter(pl.col("micro") >= 12_750_000), 30, 0, shop.closed_ms
+    "gone-quiet": lambda shop: _above(
+        shop, fell_quiet(shop.bought, within_ms=180 * DAY_MS, quiet_ms=60 * DAY_MS)
     ),
-    "bought-then-cancelled": _cancelled_changes,
+    "back-again": lambda shop: _above(
+        shop, came_back(shop.bought, within_ms=7 * DAY_MS, quiet_ms=60 * DAY_MS)
+    ),
+    "new-buyer": lambda shop: _above(shop, first_of(shop.bought, within_ms=30 * DAY_MS)),
+    "frequent": lambda shop: _above(shop, different(shop.bought, "invoice", 90 * DAY_MS), 3),
+    "many-lines": lambda shop: _above(shop, moves(shop.bought, 90 * DAY_MS), 50),
+    "bulk-buyer": lambda shop: _above(shop, moves(shop.bought, 180 * DAY_MS, by="quantity"), 1_000),
+    "dear-taste": lambda shop: _above(shop, moves(shop.bought.filter(DEAR), 30 * DAY_MS)),
+    "bought-then-cancelled": lambda shop: _above(
+        shop, spans(followed_by(shop.bought, shop.cancelled, 14 * DAY_MS))
+    ),
 }
 
 
