@@ -2,12 +2,20 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
+from ..runtime.world import wrapping_kernels
 from .support import Run, dayfly
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_wrap() -> Iterator[None]:
+    with wrapping_kernels():
+        yield
 
 
 @pytest.fixture(scope="session")

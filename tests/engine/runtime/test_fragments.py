@@ -21,6 +21,7 @@ from .world import (
     consent_record,
     fragments_of,
     furniture,
+    wrapping_kernels,
 )
 
 SOFA = "advise-on-sofa-materials"
@@ -235,7 +236,8 @@ def test_of_many_simultaneous_leases_of_a_one_time_fragment_exactly_one_gets_the
     def lease(request: LeaseRequest) -> None:
         start.wait()
         try:
-            given.append(world.engine.lease(request, T0 + 3_000))
+            with wrapping_kernels():
+                given.append(world.engine.lease(request, T0 + 3_000))
         except LeaseRefused as refusal:
             refused.append(refusal.reason)
 

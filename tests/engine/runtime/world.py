@@ -3,8 +3,10 @@
 import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import orjson
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -54,6 +56,11 @@ def changed(kind: str, change: Callable[[dict[str, Any]], None], *, version: int
 @functools.cache
 def furniture() -> Policy:
     return policy_from_documents(documents(), version=1)
+
+
+def wrapping_kernels() -> AbstractContextManager[object]:
+    """Integers wrap in the kernels by design; without the JIT, NumPy would warn of it."""
+    return np.errstate(over="ignore")
 
 
 class World:

@@ -95,11 +95,13 @@ def verify_receipts(
     if not receipts:
         fail(f"file={str(file)!r} must hold the receipt asked for (jti={jti!r}); check file and id")
     verifier = _note_key(log_key, origin)
+    checkpoints = []
     for receipt in receipts:
         try:
-            checkpoint = verify_receipt(receipt, verifier, origin)
+            checkpoints.append(verify_receipt(receipt, verifier, origin))
         except InvalidReceipt as error:
             fail(f"receipt of {receipt.tombstone.jti!r} does not hold: {error}", ExitCode.NO)
+    checkpoint = checkpoints[-1]
     if as_json:
         stones = [
             {

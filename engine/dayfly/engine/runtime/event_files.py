@@ -62,7 +62,7 @@ class EventFile:
         self.path = path
         self.suffix = _suffix(path)
         self.channel = _channel(path, policy)
-        self.form = _FORMS.get(self.channel.form)
+        self.form: Form | None = _FORMS.get(self.channel.form)
         self.mapping = None if self.form is not None else _mapping(path, self.channel, policy)
         if self.form is not None and self.suffix != ".jsonl":
             raise RunError(
