@@ -29,7 +29,7 @@ BATCH: Final = 256
 
 def run(*, quick: bool) -> list[Row]:
     """Two rows with bars, and one that says whether both engines decided the same."""
-    people, warm, rounds, batches = (100_000, 240, 12, 16) if quick else (1_000_000, 4_000, 20, 80)
+    people, warm, rounds, batches = (100_000, 240, 12, 16) if quick else (1_000_000, 2_000, 20, 60)
     stream = Stream(people, (warm + rounds * batches) * BATCH, 48 * HOUR_MS)
     duel = Duel(people, bench_policy(TAGS))
     source = stream.batches(BATCH)

@@ -7,10 +7,11 @@ included, without events, history, tags or time around them.
 import numpy as np
 import numpy.typing as npt
 
+from dayfly.engine.shard.kernels_core import Core
 from dayfly.engine.shard.kernels_lines import STAMPS, Lines, count_after, find_line, home, insert, line_key
-from dayfly.engine.shard.kernels_run import Core, add_person
 from dayfly.engine.shard.kernels_prefetch import prefetch_row
-from dayfly.privacy._jit import kernel
+from dayfly.engine.shard.kernels_run import add_person
+from dayfly.privacy._jit import lean_kernel
 
 __all__ = ["enrol", "update_windows"]
 
@@ -21,7 +22,7 @@ _CREATE = True
 _HOUR_MS = 3_600_000
 
 
-@kernel
+@lean_kernel
 def enrol(core: Core, subjects: npt.NDArray[np.uint64], mask: npt.NDArray[np.uint64]) -> None:
     """Add people to a shard with a compiled consent mask each, as if each had given that consent.
 
@@ -33,7 +34,7 @@ def enrol(core: Core, subjects: npt.NDArray[np.uint64], mask: npt.NDArray[np.uin
             core.masks[person, word] = mask[word]
 
 
-@kernel
+@lean_kernel
 def update_windows(
     lines: Lines, customers: Words, features: npt.NDArray[np.int32], times: Words, thresholds: Words
 ) -> int:

@@ -3,8 +3,7 @@
 from typing import Final
 
 from dayfly.engine.intake import Intake
-from dayfly.engine.shard import Shard
-from dayfly.engine.shard import kernels_run as kernels
+from dayfly.engine.shard import Shard, kernels_layout
 
 from .population import bench_intake_keys, enrol_all, subjects_of
 from .rows import Row, at_most
@@ -20,7 +19,7 @@ WORD: Final = 8
 
 def run(*, quick: bool) -> list[Row]:
     """Window state with its bar, history without one. Table rows not in use are counted, pages never touched as well."""
-    people, events = (50_000, 200_000) if quick else (1_000_000, 2_000_000)
+    people, events = (50_000, 200_000) if quick else (1_000_000, 1_000_000)
     policy = bench_policy(TAGS)
     shard = Shard(policy, expected_people=people)
     enrol_all(shard, subjects_of(range(people)))
@@ -35,7 +34,7 @@ def _windows(shard: Shard) -> Row:
     active = int(lines.meta[0])
     arena = int(lines.meta[1]) * WORD
     each = (lines.table.nbytes + arena) / active
-    people = int(shard.arrays.core.control[kernels.PEOPLE])
+    people = int(shard.arrays.core.control[kernels_layout.PEOPLE])
     return Row(
         suite="realtime",
         case="window state for each active (customer, feature)",
@@ -49,7 +48,7 @@ def _windows(shard: Shard) -> Row:
 
 def _history(shard: Shard) -> Row:
     core, control = shard.arrays.core, shard.arrays.core.control
-    events, values = int(control[kernels.EVENTS]), int(control[kernels.VALUES]) * WORD
+    events, values = int(control[kernels_layout.EVENTS]), int(control[kernels_layout.VALUES]) * WORD
     row_bytes = core.history.nbytes // len(core.history)
     return Row(
         suite="realtime",

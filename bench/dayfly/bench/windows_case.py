@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from dayfly.engine.intake import Intake
 from dayfly.engine.policy.model import Policy
-from dayfly.engine.shard import Shard
+from dayfly.engine.shard import Shard, kernels_layout
 from dayfly.engine.shard import kernels_run as kernels
 from dayfly.engine.shard.batches import columns_of
+from dayfly.engine.shard.kernels_core import Batch
 from dayfly.engine.shard.kernels_lines import Lines
 from dayfly.engine.shard.state import aligned_rows
 
@@ -139,13 +140,13 @@ class _Loop:
         self._next += count
         return (stopwatch() - begin) / count / BATCH
 
-    def _drive(self, columns: kernels.Batch, now_ms: int) -> None:
-        arrays, index, code = self._shard.arrays, 0, kernels.FLUSH
-        while code != kernels.DONE:
+    def _drive(self, columns: Batch, now_ms: int) -> None:
+        arrays, index, code = self._shard.arrays, 0, kernels_layout.FLUSH
+        while code != kernels_layout.DONE:
             code, index = kernels.run(arrays.core, columns, index, now_ms)
-            self.entered += int(arrays.core.control[kernels.EMITTED])
-            arrays.core.control[kernels.EMITTED] = 0
-            if code == kernels.GROW:
+            self.entered += int(arrays.core.control[kernels_layout.EMITTED])
+            arrays.core.control[kernels_layout.EMITTED] = 0
+            if code == kernels_layout.GROW:
                 arrays.grow()
 
 

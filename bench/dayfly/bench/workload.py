@@ -291,7 +291,8 @@ def zipf(people: int, events: int, draw: np.random.Generator, *, offset: int = 0
     cumulated = np.cumsum(weights)
     ranks = np.searchsorted(cumulated, draw.random(events) * cumulated[-1])
     numbers: npt.NDArray[np.int64] = draw.permutation(people).astype(np.int64)
-    return numbers[np.minimum(ranks, people - 1)]
+    chosen: npt.NDArray[np.int64] = numbers[np.minimum(ranks, people - 1)]
+    return chosen
 
 
 def _payload(name: str, person: int, at_ms: int, number: int, numbers: Sequence[int]) -> bytes:

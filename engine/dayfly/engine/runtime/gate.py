@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dayfly.engine.policy.model import Policy
-from dayfly.engine.shard.compile import trigger_request
+from dayfly.engine.shard.consent_needs import trigger_request
 from dayfly.engine.triggers import Trigger
 from dayfly.privacy.audit import AuditLog
 from dayfly.privacy.consent import PersonConsents, ReasonCode, decide

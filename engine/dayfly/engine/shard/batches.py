@@ -4,7 +4,7 @@ import numpy as np
 
 from dayfly.engine.catalog import NULL, Catalog, FieldType, from_micro
 from dayfly.engine.events import Event, EventBatch, Value, unpack_string
-from dayfly.engine.shard.kernels_run import Batch
+from dayfly.engine.shard.kernels_core import Batch
 from dayfly.engine.shard.kernels_strings import intern_rows
 from dayfly.engine.shard.state import Arrays
 

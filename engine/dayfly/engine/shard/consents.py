@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from dayfly.engine.events import ObservedConsent
 from dayfly.engine.policy.model import Channel
-from dayfly.engine.shard import kernels_run as run
+from dayfly.engine.shard import kernels_core, kernels_layout
 from dayfly.engine.shard.state import Arrays
 from dayfly.privacy.consent import (
     INT64_MAX,
@@ -76,7 +76,7 @@ class Consents:
     def refresh(self, person: int) -> None:
         """Compute a person's masks at the clock and mark the tags whose permission changed."""
         core = self.arrays.core
-        now = int(core.control[run.CLOCK])
+        now = int(core.control[kernels_layout.CLOCK])
         state = self.states.get(person)
         words, due = [0] * len(self._groups), INT64_MAX
         if state is not None:
@@ -86,12 +86,13 @@ class Consents:
         fresh = np.array(words, np.uint64)
         self._mark(core.masks[person] ^ fresh)
         core.masks[person] = fresh
-        run.arm_consent(core, person, 0 if due == INT64_MAX else due)
+        kernels_core.arm_consent(core, person, 0 if due == INT64_MAX else due)
 
     def _mark(self, changed: npt.NDArray[np.uint64]) -> None:
         """Mark the tags whose bit of a mask changed."""
         marks = self.arrays.core.marks
-        for word, bits in enumerate(changed.tolist()):
+        for word, turned in enumerate(changed.tolist()):
+            bits = turned
             while bits:
                 lowest = bits & -bits
                 bits ^= lowest

@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from dayfly.engine.catalog import FieldType
 from dayfly.engine.events import words
-from dayfly.engine.shard import kernels_run as run
+from dayfly.engine.shard import kernels_layout, kernels_run, kernels_windows
 from dayfly.engine.shard.kernels_lines import line_key
 from dayfly.engine.shard.kernels_people import find_id, put_id, remove_id
-from dayfly.engine.shard.kernels_tags import find_member
+from dayfly.engine.shard.kernels_program import find_member
 from dayfly.engine.shard.state import Arrays
 
 __all__ = [
@@ -40,17 +40,17 @@ def meet(arrays: Arrays, subject: bytes) -> int:
         return person
     arrays.grow()
     low, high = words([subject])[0]
-    return int(run.add_person(arrays.core, low, high))
+    return int(kernels_run.add_person(arrays.core, low, high))
 
 
 def history_of(arrays: Arrays, person: int) -> npt.NDArray[np.int64]:
     """Numbers of a person's events in order of arrival."""
     core = arrays.core
     found = []
-    event = int(core.people[person, run.LAST_EVENT])
+    event = int(core.people[person, kernels_layout.LAST_EVENT])
     while event >= 0:
         found.append(event)
-        event = int(core.history[event, run.H_PREVIOUS])
+        event = int(core.history[event, kernels_layout.H_PREVIOUS])
     return np.array(found[::-1], np.int64)
 
 
@@ -71,7 +71,7 @@ def drop_memberships(arrays: Arrays, person: int) -> None:
         row = find_member(world.members, world.meta, line_key(person, tag), False)  # noqa: FBT003 - a kernel's scalar
         if row >= 0:
             world.members[row, 1:] = 0
-    arrays.core.people[person, run.CONSENT_DUE_AT] = 0
+    arrays.core.people[person, kernels_layout.CONSENT_DUE_AT] = 0
 
 
 def mark_all(arrays: Arrays) -> None:
@@ -82,28 +82,30 @@ def mark_all(arrays: Arrays) -> None:
 
 def rebuild(arrays: Arrays, person: int, events: npt.NDArray[np.int64]) -> None:
     """Fill a person's windows from its history."""
-    run.forget_windows(arrays.core, person)
-    arrays.core.people[person, run.NEWEST] = -(2**63)
+    kernels_windows.forget_windows(arrays.core, person)
+    arrays.core.people[person, kernels_layout.NEWEST] = -(2**63)
     start = 0
     while start < len(events):
         arrays.grow()
-        start = int(run.rebuild_one(arrays.core, person, events, start))
+        start = int(kernels_windows.rebuild_one(arrays.core, events, start))
 
 
 def merge(arrays: Arrays, stays: int, goes: int, names: Sequence[bytes]) -> None:
     """Give the history of `goes`, known under `names`, to `stays`, and fill its windows as if it had always been one."""
     events = np.sort(np.concatenate([history_of(arrays, stays), history_of(arrays, goes)]))
-    run.forget_windows(arrays.core, goes)
+    kernels_windows.forget_windows(arrays.core, goes)
     core = arrays.core
     for low, high in words(names):
         put_id(core.ids, low, high, stays)
-    core.people[goes, [run.ALIVE, run.CONSENT_DUE_AT, run.CONSENT_SEEN]] = 0
-    core.people[stays, run.CONSENT_SEEN] = 0  # the next object is read again, now for the whole person
-    core.people[goes, run.LAST_EVENT] = -1
+    core.people[goes, [kernels_layout.ALIVE, kernels_layout.CONSENT_DUE_AT, kernels_layout.CONSENT_SEEN]] = 0
+    core.people[stays, kernels_layout.CONSENT_SEEN] = (
+        0  # the next object is read again, now for the whole person
+    )
+    core.people[goes, kernels_layout.LAST_EVENT] = -1
     core.masks[goes] = 0
     core.names[goes] = 0
     marked = core.marks.copy()
-    run.relink(core, stays, events)
+    kernels_windows.relink(core, stays, events)
     rebuild(arrays, stays, events)
     arrays.core.marks[:] = marked
 
@@ -114,8 +116,8 @@ def erase(arrays: Arrays, person: int, names: Sequence[bytes]) -> None:
     events = history_of(arrays, person)
     texts: set[int] = set()
     for event in events.tolist():
-        kind = arrays.compiled.policy.catalog.types[int(core.history[event, run.H_TYPE])]
-        start = int(core.history[event, run.H_VALUES])
+        kind = arrays.compiled.policy.catalog.types[int(core.history[event, kernels_layout.H_TYPE])]
+        start = int(core.history[event, kernels_layout.H_VALUES])
         row = core.world.rows.values[start : start + len(kind.fields)]
         texts.update(
             string
@@ -124,12 +126,12 @@ def erase(arrays: Arrays, person: int, names: Sequence[bytes]) -> None:
         )
         row[:] = 0
         core.history[event] = 0
-        core.history[event, run.H_PERSON] = -1
-    run.forget_windows(core, person)
+        core.history[event, kernels_layout.H_PERSON] = -1
+    kernels_windows.forget_windows(core, person)
     for low, high in words(names):
         remove_id(core.ids, low, high)
     core.people[person] = 0
-    core.people[person, run.LAST_EVENT] = -1
+    core.people[person, kernels_layout.LAST_EVENT] = -1
     core.masks[person] = 0
     core.names[person] = 0
     _forget_texts(arrays, texts)
@@ -138,9 +140,12 @@ def erase(arrays: Arrays, person: int, names: Sequence[bytes]) -> None:
 def _forget_texts(arrays: Arrays, texts: set[int]) -> None:
     """Overwrite the interned texts that no event holds any more."""
     core, strings = arrays.core, arrays.strings
-    history = core.history[: int(core.control[run.EVENTS])]
+    history = core.history[: int(core.control[kernels_layout.EVENTS])]
     for kind, spec in enumerate(arrays.compiled.policy.catalog.types):
-        offsets = history[(history[:, run.H_TYPE] == kind) & (history[:, run.H_PERSON] >= 0), run.H_VALUES]
+        offsets = history[
+            (history[:, kernels_layout.H_TYPE] == kind) & (history[:, kernels_layout.H_PERSON] >= 0),
+            kernels_layout.H_VALUES,
+        ]
         for slot, entry in enumerate(spec.fields):
             if entry.type is FieldType.STRING and texts:
                 texts = texts - set(

@@ -271,8 +271,10 @@ def _place(lines: Lines, row: int, kind: int, time: int, value: int) -> None:
 
 @inlined_kernel
 def _forget_value(lines: Lines, row: int, value: int, time: int) -> int:
-    """Take `value` out of a distinct line when it is older than `time`; its old time, or NOTHING (it was not there), or
-    UNCHANGED (it is newer and stays).
+    """Take `value` out of a distinct line when it is older than `time`.
+
+    Returns:
+        Its old time, NOTHING when it was not there, UNCHANGED when it is newer and stays.
     """
     array, offset, stride, count = view(lines, row, DISTINCT)
     for index in range(count):
@@ -313,7 +315,8 @@ def insert(lines: Lines, row: int, kind: int, cap: int, oldest: int, entry: tupl
     """Add (time, value) to a line.
 
     Args:
-        lines, row: The line.
+        lines: The window state.
+        row: The line.
         kind: STAMPS, PAIRS, DISTINCT, MINIMA or MAXIMA.
         cap: Entries kept (0: all within the span).
         oldest: Entries at or before this time are outside every window and may go.

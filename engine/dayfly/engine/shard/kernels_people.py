@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
-__all__ = ["Ids", "find_id", "id_home", "put_id", "rehash_ids", "remove_id"]
+__all__ = ["Ids", "find_id", "id_home", "put_id", "put_ids", "rehash_ids", "remove_id"]
 
 Words = npt.NDArray[np.int64]
 
@@ -58,6 +58,16 @@ def put_id(ids: Ids, low: int, high: int, value: int) -> None:
         ids.keys[row, 0], ids.keys[row, 1] = low, high
         ids.meta[0] += 1
     ids.values[row] = value
+
+
+@lean_kernel
+def put_ids(ids: Ids, rows: npt.NDArray[np.uint64]) -> None:
+    """Set many values: `rows` is uint64[n, 3], an id and its value.
+
+    Oracle: dict
+    """
+    for row in range(len(rows)):
+        put_id(ids, rows[row, 0], rows[row, 1], np.int64(rows[row, 2]))
 
 
 @lean_kernel

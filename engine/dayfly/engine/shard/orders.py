@@ -14,8 +14,8 @@ from dayfly.engine.lineage.block import ConsentUse, SourceEvent, encode
 from dayfly.engine.lineage.build import FieldEvidence, make_block
 from dayfly.engine.lineage.derive import shapes_of
 from dayfly.engine.lineage.shape import LineageShape
-from dayfly.engine.shard import kernels_run as run
-from dayfly.engine.shard.compile import trigger_request
+from dayfly.engine.shard import kernels_layout
+from dayfly.engine.shard.consent_needs import trigger_request
 from dayfly.engine.shard.consents import Consents
 from dayfly.engine.shard.reading import Reader
 from dayfly.engine.shard.state import Arrays
@@ -95,7 +95,7 @@ class Orders:
     def fire(self, number: int, person: int, event: int, sequence: int) -> OrderMade | Refusal | None:
         """Make the order of a fired trigger, or say why not; None within its cooldown. Called at the very instant."""
         trigger = self.arrays.compiled.policy.triggers[number]
-        now = int(self.arrays.core.control[run.CLOCK])
+        now = int(self.arrays.core.control[kernels_layout.CLOCK])
         subject = self.name(person)
         last = self.last_fired.get((person, trigger.name))
         if trigger.cooldown_seconds and last is not None and now < last + trigger.cooldown_seconds * 1000:
@@ -117,7 +117,8 @@ class Orders:
 
     def name(self, person: int) -> bytes:
         """Pseudonym of a person."""
-        return self.arrays.core.names[person].astype("<u8").tobytes()
+        name: bytes = self.arrays.core.names[person].astype("<u8").tobytes()
+        return name
 
     def _show(self, trigger: Trigger, entry: TriggerField, person: int, now_ms: int) -> _Shown | None:
         """Value of one field, masked; None when there is nothing to show."""
@@ -161,7 +162,7 @@ class Orders:
         shown: list[_Shown],
         sequence: int,
     ) -> FragmentOrder:
-        now = int(self.arrays.core.control[run.CLOCK])
+        now = int(self.arrays.core.control[kernels_layout.CLOCK])
         subject = self.name(person)
         ends = [
             item.order_field.valid_until_ms for item in shown if item.order_field.valid_until_ms is not None
@@ -197,12 +198,16 @@ class Orders:
         """Keyed id of the event that caused the order: the trigger's own, or the newest that its tag looks at."""
         if event < 0 and isinstance(trigger.when, OnTag):
             tag = self.arrays.compiled.tags[self.reader.tag_number(trigger.when.tag)]
-            now = int(self.arrays.core.control[run.CLOCK])
+            now = int(self.arrays.core.control[kernels_layout.CLOCK])
             event = next(iter(self.reader.tag_events(person, tag, now)), -1)
         return identity if event < 0 else self._digest(event)
 
     def _digest(self, event: int) -> bytes:
-        return self.arrays.core.history[event, run.H_DIGEST : run.H_DIGEST + 2].astype("<i8").tobytes()
+        return (
+            self.arrays.core.history[event, kernels_layout.H_DIGEST : kernels_layout.H_DIGEST + 2]
+            .astype("<i8")
+            .tobytes()
+        )
 
     def _lineage(
         self, trigger: Trigger, person: int, decision: Decision, shown: list[_Shown], now_ms: int
@@ -212,7 +217,9 @@ class Orders:
         for item in shown:
             rows = [history[event] for event in item.events[:8]]
             sources = [
-                SourceEvent(self._digest(event), int(row[run.H_CHANNEL]), int(row[run.H_TIME]))
+                SourceEvent(
+                    self._digest(event), int(row[kernels_layout.H_CHANNEL]), int(row[kernels_layout.H_TIME])
+                )
                 for event, row in zip(item.events, rows, strict=False)
             ]
             fields[item.order_field.name] = FieldEvidence(sources, len(item.events))
@@ -268,7 +275,7 @@ class Orders:
 
     def of_person(self, person: int) -> list[LiveOrder]:
         """Live orders of a person, oldest first; those that expired are forgotten."""
-        now = int(self.arrays.core.control[run.CLOCK])
+        now = int(self.arrays.core.control[kernels_layout.CLOCK])
         mine = [self.live[order_id] for order_id in self._by_person.get(person, ())]
         for order in mine:
             if order.expires_at_ms <= now:
@@ -279,7 +286,7 @@ class Orders:
         """Keep a live order; the oldest ones are let go when they have expired."""
         self.live[order.order_id] = order
         self._by_person.setdefault(order.person, {})[order.order_id] = None
-        now = int(self.arrays.core.control[run.CLOCK])
+        now = int(self.arrays.core.control[kernels_layout.CLOCK])
         while (oldest := next(iter(self.live.values()))).expires_at_ms <= now:
             self._drop(oldest.order_id)
 
@@ -304,7 +311,7 @@ class Orders:
 
     def recheck(self, person: int) -> list[LiveOrder]:
         """Take out the live orders that the person's consents no longer allow; a use they spent themselves is not a no."""
-        now = int(self.arrays.core.control[run.CLOCK])
+        now = int(self.arrays.core.control[kernels_layout.CLOCK])
         triggers = {trigger.name: trigger for trigger in self.arrays.compiled.policy.triggers}
         ended = []
         for order in self.of_person(person):

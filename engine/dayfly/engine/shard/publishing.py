@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from dayfly.engine.catalog import NULL, Catalog, FieldType
 from dayfly.engine.events import LENGTH_BITS
-from dayfly.engine.shard import kernels_run as run
+from dayfly.engine.shard import kernels_layout, kernels_settle, kernels_windows
 from dayfly.engine.shard.compile import Compiled
 from dayfly.engine.shard.kernels_lines import line_key
+from dayfly.engine.shard.kernels_program import Rows, find_member
 from dayfly.engine.shard.kernels_strings import intern_rows
-from dayfly.engine.shard.kernels_tags import Rows, find_member
 from dayfly.engine.shard.state import Arrays
 
 __all__ = ["Held", "held_by_name", "settle_everybody", "swap"]
@@ -51,19 +51,19 @@ def swap(arrays: Arrays, compiled: Compiled, held: list[Held]) -> None:
 
 def fill_windows(arrays: Arrays) -> None:
     """Fill all windows from the history."""
-    arrays.core.people[: int(arrays.core.control[run.PEOPLE]), run.NEWEST] = -(2**63)
+    arrays.core.people[: int(arrays.core.control[kernels_layout.PEOPLE]), kernels_layout.NEWEST] = -(2**63)
     start = 0
-    while start < int(arrays.core.control[run.EVENTS]):
+    while start < int(arrays.core.control[kernels_layout.EVENTS]):
         arrays.grow()
-        start = int(run.rebuild_windows(arrays.core, start))
+        start = int(kernels_windows.rebuild_windows(arrays.core, start))
 
 
 def settle_everybody(arrays: Arrays, drain: Callable[[], None]) -> None:
     """Evaluate all tags of everybody; `drain` empties what the kernels emit."""
     start = 0
-    while start < int(arrays.core.control[run.PEOPLE]):
+    while start < int(arrays.core.control[kernels_layout.PEOPLE]):
         arrays.grow()
-        start = int(run.settle_everybody(arrays.core, start))
+        start = int(kernels_settle.settle_everybody(arrays.core, start))
         drain()
 
 
@@ -73,12 +73,12 @@ def _moved_rows(
     """The history's types, row starts and values as `catalog` declares them, strings packed; what it drops is dropped."""
     core, strings = arrays.core, arrays.strings
     old = arrays.compiled.policy.catalog
-    count = int(core.control[run.EVENTS])
+    count = int(core.control[kernels_layout.EVENTS])
     history, values = core.history[:count], core.world.rows.values
     types = np.full(count, -1, np.int64)
     widths = np.zeros(count, np.int64)
     for kind, spec in enumerate(old.types):
-        rows = (history[:, run.H_TYPE] == kind) & (history[:, run.H_PERSON] >= 0)
+        rows = (history[:, kernels_layout.H_TYPE] == kind) & (history[:, kernels_layout.H_PERSON] >= 0)
         types[rows] = catalog.type_index(spec.name)
     for kind, spec in enumerate(catalog.types):
         widths[types == kind] = len(spec.fields)
@@ -86,7 +86,7 @@ def _moved_rows(
     moved = np.full(int(widths.sum()), NULL, np.int64)
     packed = (strings.where[:, 1] << LENGTH_BITS) | strings.where[:, 2]
     for kind, spec in enumerate(old.types):
-        rows = np.flatnonzero((history[:, run.H_TYPE] == kind) & (types >= 0))
+        rows = np.flatnonzero((history[:, kernels_layout.H_TYPE] == kind) & (types >= 0))
         if not len(rows):
             continue
         target = catalog.types[catalog.type_index(spec.name)]
@@ -94,7 +94,7 @@ def _moved_rows(
         for slot, field in enumerate(spec.fields):
             if fields.get(field.name, (0, None))[1] is not field.type:
                 continue
-            cells = values[history[rows, run.H_VALUES] + slot]
+            cells = values[history[rows, kernels_layout.H_VALUES] + slot]
             if field.type is FieldType.STRING:
                 present = cells != NULL
                 cells = np.where(present, packed[np.where(present, cells, 0)], NULL)
@@ -120,10 +120,10 @@ def _reload(
     room = np.zeros(max(len(core.world.rows.values), len(values) + 1_024), np.int64)
     room[: len(values)] = values
     history = arrays.core.history[: len(types)]
-    history[:, run.H_TYPE] = types
-    history[:, run.H_VALUES] = starts
+    history[:, kernels_layout.H_TYPE] = types
+    history[:, kernels_layout.H_VALUES] = starts
     _drop_undeclared(arrays, types)
-    arrays.core.control[run.VALUES] = len(values)
+    arrays.core.control[kernels_layout.VALUES] = len(values)
     arrays.core = arrays.core._replace(
         world=arrays.core.world._replace(rows=Rows(room, arrays.core.world.rows.text_bits))
     )
@@ -133,9 +133,9 @@ def _drop_undeclared(arrays: Arrays, types: npt.NDArray[np.int64]) -> None:
     """Events of types that are not declared any more leave their person's history."""
     core = arrays.core
     history = core.history[: len(types)]
-    gone = (types < 0) & (history[:, run.H_PERSON] >= 0)
-    for person in np.unique(history[gone, run.H_PERSON]).tolist():
-        kept = np.flatnonzero((history[:, run.H_PERSON] == person) & (types >= 0))
-        run.relink(core, person, kept)
+    gone = (types < 0) & (history[:, kernels_layout.H_PERSON] >= 0)
+    for person in np.unique(history[gone, kernels_layout.H_PERSON]).tolist():
+        kept = np.flatnonzero((history[:, kernels_layout.H_PERSON] == person) & (types >= 0))
+        kernels_windows.relink(core, person, kept)
     history[gone] = 0
-    history[gone, run.H_PERSON] = -1
+    history[gone, kernels_layout.H_PERSON] = -1

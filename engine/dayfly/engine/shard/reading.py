@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from dayfly.engine.catalog import MICRO, NULL, FieldType, from_micro
-from dayfly.engine.shard import kernels_run as run
+from dayfly.engine.shard import kernels_layout, kernels_windows
 from dayfly.engine.shard.kernels_lines import line_key
-from dayfly.engine.shard.kernels_tags import find_member
+from dayfly.engine.shard.kernels_program import find_member
 from dayfly.engine.shard.state import Arrays
 from dayfly.engine.tags.tree import (
     Absent,
@@ -26,9 +26,11 @@ from dayfly.engine.tags.tree import (
     Or,
     Regularly,
     Restarted,
-    Sequence as SequenceOf,
     Stopped,
     Tag,
+)
+from dayfly.engine.tags.tree import (
+    Sequence as SequenceOf,
 )
 
 __all__ = ["Evidence", "Reader"]
@@ -55,12 +57,12 @@ class Reader:
         """Numbers of a person's matching events with time > `after_ms`, newest first by (time, arrival)."""
         core = self.arrays.core
         out = np.zeros(256, np.int64)
-        found = run.collect(core, person, self.arrays.compiled.matches[match], after_ms, out)
+        found = kernels_windows.collect(core, person, self.arrays.compiled.matches[match], after_ms, out)
         if found > len(out):
             out = np.zeros(found, np.int64)
-            run.collect(core, person, self.arrays.compiled.matches[match], after_ms, out)
+            kernels_windows.collect(core, person, self.arrays.compiled.matches[match], after_ms, out)
         numbers = out[:found].tolist()
-        times = core.history[:, run.H_TIME]
+        times = core.history[:, kernels_layout.H_TIME]
         return sorted(numbers, key=lambda event: (-int(times[event]), -event))
 
     def measure(self, person: int, measure: Measure, now_ms: int) -> tuple[object, list[int]]:
@@ -100,15 +102,14 @@ class Reader:
                 extreme = min(packed) if measure.function == "min" else max(packed)
                 return from_micro(extreme), [event for cell, event in cells if cell == extreme][:1]
             case _:
-                newest = {cell: event for cell, event in reversed(cells)}
-                return sorted(self.unpacked(cell, kind) for cell in newest), sorted(
-                    newest.values(), reverse=True
-                )  # type: ignore[type-var]
+                newest = dict(reversed(cells))
+                values: list[Any] = [self.unpacked(cell, kind) for cell in newest]
+                return sorted(values), sorted(newest.values(), reverse=True)
 
     def cell(self, event: int, slot: int) -> int:
         """One packed cell of an event's row."""
         core = self.arrays.core
-        return int(core.world.rows.values[core.history[event, run.H_VALUES] + slot])
+        return int(core.world.rows.values[core.history[event, kernels_layout.H_VALUES] + slot])
 
     def text(self, string: int) -> str:
         """Text of an interned string."""
@@ -127,7 +128,7 @@ class Reader:
     def properties(self, event: int) -> dict[str, object]:
         """Declared properties of an event that are present."""
         core = self.arrays.core
-        spec = self.arrays.compiled.policy.catalog.types[int(core.history[event, run.H_TYPE])]
+        spec = self.arrays.compiled.policy.catalog.types[int(core.history[event, kernels_layout.H_TYPE])]
         cells = [(field, self.cell(event, slot)) for slot, field in enumerate(spec.fields)]
         return {field.name: self.unpacked(cell, field.type) for field, cell in cells if cell != NULL}
 
@@ -159,7 +160,7 @@ class Reader:
         found: set[int] = set()
         for match, within_ms in self._windows(tag.when):
             found.update(self.events(person, match, now_ms - within_ms))
-        times = self.arrays.core.history[:, run.H_TIME]
+        times = self.arrays.core.history[:, kernels_layout.H_TIME]
         return sorted(found, key=lambda event: (-int(times[event]), -event))
 
     def _windows(self, expression: Expression) -> list[tuple[EventMatch, int]]:

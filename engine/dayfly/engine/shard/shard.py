@@ -3,7 +3,6 @@
 Same inputs, same decisions and same snapshot, byte for byte, wherever the stream of inputs is cut into calls.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Self, assert_never
@@ -25,7 +24,15 @@ from dayfly.engine.inputs import (
     Tick,
 )
 from dayfly.engine.policy.model import Policy
-from dayfly.engine.shard import identity, kernels_run as run, publishing, snapshots
+from dayfly.engine.shard import (
+    identity,
+    kernels_core,
+    kernels_layout,
+    kernels_run,
+    kernels_settle,
+    publishing,
+    snapshots,
+)
 from dayfly.engine.shard.batches import columns_of, single_event
 from dayfly.engine.shard.compile import Compiled, compile_policy
 from dayfly.engine.shard.consents import Consents
@@ -40,17 +47,18 @@ from dayfly.privacy.errors import InvalidConsent
 __all__ = ["Shard"]
 
 _LONG_AGO: Final = -(2**62)
-_DEAD_REASONS: Final = {run.LATE_LETTER: "too_late", run.EARLY_LETTER: "too_far_ahead"}
-_LEAVE_REASONS: Final = {run.REASON_WHEN: "when", run.REASON_CONSENT: "consent"}
-_COUNTERS: Final = {
-    "accepted": run.ACCEPTED,
-    "duplicate": run.DUPLICATE,
-    "too_late": run.TOO_LATE,
-    "too_far_ahead": run.TOO_FAR,
-    "undeclared": run.IGNORED,
-    "not_collected": run.REFUSED,
-    "window_updates": run.UPDATES,
-}
+_DEAD_REASONS: Final = {kernels_layout.LATE_LETTER: "too_late", kernels_layout.EARLY_LETTER: "too_far_ahead"}
+_LEAVE_REASONS: Final = {kernels_layout.REASON_WHEN: "when", kernels_layout.REASON_CONSENT: "consent"}
+_COUNTERS: Final = (
+    "accepted",
+    "duplicate",
+    "too_late",
+    "too_far_ahead",
+    "undeclared",
+    "not_collected",
+    "window_updates",
+)
+"""Names of the cells of the control array from `ACCEPTED` to `UPDATES`."""
 
 
 class Shard:
@@ -105,52 +113,57 @@ class Shard:
         if not inputs or not isinstance(inputs[-1], EventBatch):
             self._advance(now_ms)
         after = self._counts()
-        return self._out.decisions({name: after[name] - before[name] for name in after})
+        counts = {
+            name: new - old for name, new, old in zip(_COUNTERS, after, before, strict=True) if new != old
+        }
+        return self._out.decisions(counts)
 
     @property
     def clock_ms(self) -> int:
         """The instant up to which everything has happened."""
-        return int(self.arrays.core.control[run.CLOCK])
+        return int(self.arrays.core.control[kernels_layout.CLOCK])
 
     @property
     def policy(self) -> Policy:
         """The policy in force."""
         return self.arrays.compiled.policy
 
-    def _counts(self) -> dict[str, int]:
-        control = self.arrays.core.control
-        return {name: int(control[cell]) for name, cell in _COUNTERS.items()}
+    def _counts(self) -> list[int]:
+        counted: list[int] = self.arrays.core.control[
+            kernels_layout.ACCEPTED : kernels_layout.UPDATES + 1
+        ].tolist()
+        return counted
 
     def _advance(self, at_ms: int) -> None:
         self._run(columns_of(self.arrays, None), None, at_ms)
 
-    def _run(self, columns: run.Batch, batch: EventBatch | None, target: int) -> None:
+    def _run(self, columns: kernels_core.Batch, batch: EventBatch | None, target: int) -> None:
         """Drive the kernel loop, doing what it asks for until it is done."""
         index = 0
         while True:
-            code, index = run.run(self.arrays.core, columns, index, target)
+            code, index = kernels_run.run(self.arrays.core, columns, index, target)
             self._flush(batch)
-            if code == run.DONE:
+            if code == kernels_layout.DONE:
                 return
-            if code == run.GROW:
+            if code == kernels_layout.GROW:
                 self.arrays.grow()
-            elif code == run.FIRED:
+            elif code == kernels_layout.FIRED:
                 self._fired()
-            elif code == run.CONSENT_DUE:
-                person = int(self.arrays.core.control[run.PERSON])
+            elif code == kernels_layout.CONSENT_DUE:
+                person = int(self.arrays.core.control[kernels_layout.PERSON])
                 self.consents.refresh(person)
                 self._recheck(person)
-            elif code == run.WAITING_DUE:
+            elif code == kernels_layout.WAITING_DUE:
                 self._waiting_due()
-            elif code != run.FLUSH:
+            elif code != kernels_layout.FLUSH:
                 assert batch is not None
                 self._about_event(int(code), batch, index)
 
     def _about_event(self, code: int, batch: EventBatch, index: int) -> None:
-        if code == run.WAIT:
+        if code == kernels_layout.WAIT:
             self.waiting.add(single_event(batch, index - 1, self.policy.catalog))
             self._set_waiting()
-        elif code == run.MERGE:
+        elif code == kernels_layout.MERGE:
             self._merge(_name(batch.subject[index]), _name(batch.link[index]))
         else:
             subject, channel = _name(batch.subject[index]), int(batch.channel[index])
@@ -159,8 +172,8 @@ class Shard:
             self.consents.observe(
                 person, subject, seen, self.policy.catalog.channels[channel], int(batch.time_ms[index])
             )
-            mark = run.consent_mark(batch.consent_digest[index], channel)
-            self.arrays.core.people[person, run.CONSENT_SEEN] = mark
+            mark = kernels_run.consent_mark(batch.consent_digest[index], channel)
+            self.arrays.core.people[person, kernels_layout.CONSENT_SEEN] = mark
             self._recheck(person)
 
     def _waiting_due(self) -> None:
@@ -175,7 +188,7 @@ class Shard:
         self._set_waiting()
 
     def _set_waiting(self) -> None:
-        self.arrays.core.control[run.WAITING] = self.waiting.next_ms
+        self.arrays.core.control[kernels_layout.WAITING] = self.waiting.next_ms
 
     # --- inputs other than events -----------------------------------------------------------------------------------
 
@@ -218,7 +231,7 @@ class Shard:
 
     def _settle(self, person: int) -> None:
         self.arrays.grow()
-        run.settle(self.arrays.core, person)
+        kernels_settle.settle(self.arrays.core, person)
         self._drain()
 
     def _drain(self) -> None:
@@ -300,27 +313,27 @@ class Shard:
     # --- what the kernels left --------------------------------------------------------------------------------------
 
     def _next(self) -> int:
-        self.arrays.core.control[run.SEQUENCE] += 1
-        return int(self.arrays.core.control[run.SEQUENCE])
+        self.arrays.core.control[kernels_layout.SEQUENCE] += 1
+        return int(self.arrays.core.control[kernels_layout.SEQUENCE])
 
     def _flush(self, batch: EventBatch | None) -> None:
         """Turn emitted rows into decisions; consents have not changed since they were written."""
         core = self.arrays.core
-        count = int(core.control[run.EMITTED])
+        count = int(core.control[kernels_layout.EMITTED])
         if not count:
             return
-        core.control[run.EMITTED] = 0
+        core.control[kernels_layout.EMITTED] = 0
         emitted = core.emitted[:count]
         names = core.names[emitted[:, 2]].astype("<u8").tobytes()
         tags, out = self.arrays.compiled.tags, self._out
         for index, (kind, at_ms, person, what, extra, sequence) in enumerate(emitted.tolist()):
             subject = names[16 * index : 16 * index + 16]
-            if kind == run.ENTER:
+            if kind == kernels_layout.ENTER:
                 out.tags.append(TagChange(sequence, at_ms, subject, tags[what].name, "enter", extra))
-            elif kind == run.LEAVE:
+            elif kind == kernels_layout.LEAVE:
                 reason = _LEAVE_REASONS[extra]
                 out.tags.append(TagChange(sequence, at_ms, subject, tags[what].name, "leave", 0, reason))
-            elif kind == run.UNCONSENTED:
+            elif kind == kernels_layout.UNCONSENTED:
                 out.refusals.append(self._refusal(sequence, at_ms, what, person, subject))
             elif batch is not None:
                 channel = self.policy.catalog.channels[int(batch.channel[what])]
@@ -334,8 +347,8 @@ class Shard:
     def _fired(self) -> None:
         """Make the orders of triggers that fired at this instant, contradictions first."""
         control = self.arrays.core.control
-        fired = self.arrays.core.fired[: int(control[run.FIRES])].tolist()
-        control[run.FIRES] = 0
+        fired = self.arrays.core.fired[: int(control[kernels_layout.FIRES])].tolist()
+        control[kernels_layout.FIRES] = 0
         for trigger, person, event, at_ms in fired:
             if trigger < 0:
                 ended = self.orders.contradict(-1 - trigger, person, event)
@@ -353,7 +366,7 @@ class Shard:
         """Spending a use may have ended the permission of tags."""
         if self.arrays.core.marks.any():
             self.arrays.grow()
-            run.settle(self.arrays.core, person)
+            kernels_settle.settle(self.arrays.core, person)
             self._drain()
 
     # --- asking -----------------------------------------------------------------------------------------------------
@@ -399,7 +412,8 @@ class Shard:
                 "text": rule.text,
                 "captures": self.reader.captures(person, rule, self.clock_ms) if held else {},
                 "events": [
-                    self.arrays.core.history[event, run.H_DIGEST :].tobytes().hex() for event in events
+                    self.arrays.core.history[event, kernels_layout.H_DIGEST :].tobytes().hex()
+                    for event in events
                 ],
             }
         )
@@ -443,14 +457,13 @@ class _Outbox:
 
     def decisions(self, counts: Mapping[str, int]) -> Decisions:
         """What was gathered; the outbox is empty afterwards."""
-        counted = Counter({name: count for name, count in counts.items() if count})
         made = Decisions(
             tuple(self.tags),
             tuple(self.orders),
             tuple(self.recalls),
             tuple(self.refusals),
             tuple(self.dead_letters),
-            MappingProxyType(dict(counted)),
+            MappingProxyType(dict(counts)),
         )
         self.__init__()  # type: ignore[misc]
         return made

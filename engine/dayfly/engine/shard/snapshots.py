@@ -5,7 +5,7 @@ first use. So a shard that was restored and one that never stopped have equal sn
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 import numpy as np
@@ -14,14 +14,15 @@ import numpy.typing as npt
 from dayfly.engine.catalog import NULL, FieldType
 from dayfly.engine.errors import SnapshotError
 from dayfly.engine.events import LENGTH_BITS, EventBatch
-from dayfly.engine.shard import kernels_run as run
+from dayfly.engine.shard import kernels_layout, kernels_windows
 from dayfly.engine.shard.batches import single_event
 from dayfly.engine.shard.kernels_lines import line_key
-from dayfly.engine.shard.kernels_people import put_id
+from dayfly.engine.shard.kernels_people import put_ids
+from dayfly.engine.shard.kernels_program import find_member
 from dayfly.engine.shard.kernels_strings import intern_rows
-from dayfly.engine.shard.kernels_tags import find_member
 from dayfly.engine.shard.orders import LiveOrder
 from dayfly.engine.shard.publishing import fill_windows
+from dayfly.engine.shard.state import empty_ids
 from dayfly.privacy.consent import PersonConsents
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def write(shard: "Shard") -> bytes:
     """Bytes of everything that the shard's future depends on."""
     arrays = shard.arrays
     core, policy = arrays.core, shard.policy
-    now = int(core.control[run.CLOCK])
-    people = core.people[: int(core.control[run.PEOPLE])]
+    now = int(core.control[kernels_layout.CLOCK])
+    people = core.people[: int(core.control[kernels_layout.PEOPLE])]
     history, values, text = _history(shard, now)
     members = core.world.members
     members = members[(members[:, 0] > 0) & ((members[:, 1] != 0) | (members[:, 3] != 0))]
@@ -73,8 +74,8 @@ def write(shard: "Shard") -> bytes:
         policy_digest=policy.digest,
         tag_names=tuple(tag.name for tag in arrays.compiled.tags),
         clock_ms=now,
-        sequence=int(core.control[run.SEQUENCE]),
-        people=_bytes(people[:, [run.CONSENT_SEEN, run.ALIVE]]),
+        sequence=int(core.control[kernels_layout.SEQUENCE]),
+        people=_bytes(people[:, [kernels_layout.CONSENT_SEEN, kernels_layout.ALIVE]]),
         names=_bytes(core.names[: len(people)]),
         ids=_bytes(_sorted_ids(core.ids.keys, core.ids.values)),
         aliases={person: sorted(names) for person, names in sorted(shard.aliases.items())},
@@ -112,18 +113,18 @@ def _live_ids(keys: npt.NDArray[np.uint64], values: Words, now_ms: int) -> npt.N
 def _history(shard: "Shard", now_ms: int) -> tuple[Words, Words, bytes]:
     """Live events by arrival (time, person, type, channel, start of values, digest), their values, and the texts in order of first use."""
     core, catalog = shard.arrays.core, shard.policy.catalog
-    events = core.history[: int(core.control[run.EVENTS])]
-    kept = (events[:, run.H_PERSON] >= 0) & (
-        events[:, run.H_TIME] > now_ms - shard.policy.settings.history_ms
+    events = core.history[: int(core.control[kernels_layout.EVENTS])]
+    kept = (events[:, kernels_layout.H_PERSON] >= 0) & (
+        events[:, kernels_layout.H_TIME] > now_ms - shard.policy.settings.history_ms
     )
     events = events[kept]
-    width = np.array([len(kind.fields) for kind in catalog.types], np.int64)[events[:, run.H_TYPE]]
+    width = np.array([len(kind.fields) for kind in catalog.types], np.int64)[events[:, kernels_layout.H_TYPE]]
     starts = np.cumsum(width) - width
-    source = np.repeat(events[:, run.H_VALUES] - starts, width) + np.arange(int(width.sum()))
+    source = np.repeat(events[:, kernels_layout.H_VALUES] - starts, width) + np.arange(int(width.sum()))
     values = core.world.rows.values[source]
     is_text = np.zeros(len(values), bool)
     for number, kind in enumerate(catalog.types):
-        first = starts[events[:, run.H_TYPE] == number]
+        first = starts[events[:, kernels_layout.H_TYPE] == number]
         for slot, field in enumerate(kind.fields):
             if field.type is FieldType.STRING:
                 is_text[first + slot] = True
@@ -136,13 +137,13 @@ def _history(shard: "Shard", now_ms: int) -> tuple[Words, Words, bytes]:
     packed[order] = ((np.cumsum(lengths) - lengths) << LENGTH_BITS) | lengths
     values[cells] = packed[inverse]
     columns = [
-        run.H_TIME,
-        run.H_PERSON,
-        run.H_TYPE,
-        run.H_CHANNEL,
-        run.H_VALUES,
-        run.H_DIGEST,
-        run.H_DIGEST + 1,
+        kernels_layout.H_TIME,
+        kernels_layout.H_PERSON,
+        kernels_layout.H_TYPE,
+        kernels_layout.H_CHANNEL,
+        kernels_layout.H_VALUES,
+        kernels_layout.H_DIGEST,
+        kernels_layout.H_DIGEST + 1,
     ]
     rows = events[:, columns]
     rows[:, 4] = starts
@@ -197,10 +198,12 @@ def read(shard: "Shard", data: bytes) -> None:
     shard.consents.states.update(
         {person: PersonConsents.from_bytes(state) for person, state in image.consents}
     )
-    timers = shard.arrays.core.control[run.HEAP]
+    timers = shard.arrays.core.control[kernels_layout.HEAP]
     for person in shard.consents.states:
         shard.consents.refresh(person)
-    shard.arrays.core.control[run.HEAP] = timers  # the snapshot's own timers are the ones that count
+    shard.arrays.core.control[kernels_layout.HEAP] = (
+        timers  # the snapshot's own timers are the ones that count
+    )
     shard.arrays.core.marks[:] = 0
     _read_timers(shard, image)
     for order in image.orders:
@@ -236,23 +239,30 @@ def _read_people(shard: "Shard", image: _Image) -> None:
     arrays = shard.arrays
     columns, names = _array(image.people, np.int64, 2), _array(image.names, np.uint64, 2)
     control = arrays.core.control
-    control[run.CLOCK], control[run.SEQUENCE] = image.clock_ms, image.sequence
+    control[kernels_layout.CLOCK], control[kernels_layout.SEQUENCE] = image.clock_ms, image.sequence
     while len(arrays.core.people) < len(columns) + 16:
-        control[run.PEOPLE] = len(arrays.core.people)
+        control[kernels_layout.PEOPLE] = len(arrays.core.people)
         arrays.grow()
     core = arrays.core
-    control[run.PEOPLE] = len(columns)
-    core.people[: len(columns), [run.CONSENT_SEEN, run.ALIVE]] = columns
-    core.people[: len(columns), run.LAST_EVENT] = -1
-    core.people[: len(columns), run.NEWEST] = NULL
+    control[kernels_layout.PEOPLE] = len(columns)
+    core.people[: len(columns), [kernels_layout.CONSENT_SEEN, kernels_layout.ALIVE]] = columns
+    core.people[: len(columns), kernels_layout.LAST_EVENT] = -1
+    core.people[: len(columns), kernels_layout.NEWEST] = NULL
     core.names[: len(columns)] = names
-    for low, high, person in _array(image.ids, np.uint64, 3):
-        arrays.grow()
-        put_id(arrays.core.ids, low, high, np.int64(person))
-    for low, high, until in _array(image.seen, np.uint64, 3):
-        arrays.grow()
-        put_id(arrays.core.seen, low, high, np.int64(until))
+    _fill_ids(shard, "ids", _array(image.ids, np.uint64, 3).astype(np.uint64))
+    _fill_ids(shard, "seen", _array(image.seen, np.uint64, 3).astype(np.uint64))
     shard.aliases.update(image.aliases)
+
+
+def _fill_ids(shard: "Shard", name: Literal["ids", "seen"], rows: npt.NDArray[np.uint64]) -> None:
+    """Put (id, value) rows into one of the tables of 16-byte ids, made large enough first."""
+    table = empty_ids(1 << max(2 * len(rows), 1_024).bit_length())
+    put_ids(table, rows)
+    core = shard.arrays.core
+    if len(table.keys) < len(getattr(core, name).keys):
+        put_ids(getattr(core, name), rows)
+    else:
+        shard.arrays.core = core._replace(ids=table) if name == "ids" else core._replace(seen=table)
 
 
 def _read_history(shard: "Shard", image: _Image) -> None:
@@ -265,16 +275,25 @@ def _read_history(shard: "Shard", image: _Image) -> None:
     intern_rows(arrays.strings, arrays.compiled.tests, rows[:, 2].astype(np.int32), starts, values, text)
     control = arrays.core.control
     while len(arrays.core.history) < len(rows) + 1 or len(arrays.core.world.rows.values) < len(values) + 1:
-        control[run.EVENTS] = len(arrays.core.history)
-        control[run.VALUES] = len(arrays.core.world.rows.values)
+        control[kernels_layout.EVENTS] = len(arrays.core.history)
+        control[kernels_layout.VALUES] = len(arrays.core.world.rows.values)
         arrays.grow()
     core = arrays.core
-    control[run.EVENTS], control[run.VALUES] = len(rows), len(values)
+    control[kernels_layout.EVENTS], control[kernels_layout.VALUES] = len(rows), len(values)
     core.world.rows.values[: len(values)] = values
     history = core.history[: len(rows)]
-    history[:, [run.H_TIME, run.H_PERSON, run.H_TYPE, run.H_CHANNEL, run.H_VALUES]] = rows[:, :5]
-    history[:, [run.H_DIGEST, run.H_DIGEST + 1]] = rows[:, 5:]
-    run.relink_all(core)
+    history[
+        :,
+        [
+            kernels_layout.H_TIME,
+            kernels_layout.H_PERSON,
+            kernels_layout.H_TYPE,
+            kernels_layout.H_CHANNEL,
+            kernels_layout.H_VALUES,
+        ],
+    ] = rows[:, :5]
+    history[:, [kernels_layout.H_DIGEST, kernels_layout.H_DIGEST + 1]] = rows[:, 5:]
+    kernels_windows.relink_all(core)
     fill_windows(arrays)
 
 
@@ -282,7 +301,7 @@ def _read_memberships(shard: "Shard", image: _Image) -> None:
     for row in _array(image.members, np.int64, 6):
         shard.arrays.grow()
         world = shard.arrays.core.world
-        key = int(row[0]) - 1  # type: ignore[call-overload]
+        key = int(row[0]) - 1
         place = find_member(world.members, world.meta, line_key(key >> 16, key & 0xFFFF), True)  # noqa: FBT003 - a kernel's scalar
         world.members[place] = row
 
@@ -293,10 +312,10 @@ def _read_timers(shard: "Shard", image: _Image) -> None:
     control = arrays.core.control
     heap = np.zeros((len(timers) + len(arrays.core.heap), 2), np.int64)
     heap[: len(timers)] = timers
-    control[run.HEAP] = len(timers)
+    control[kernels_layout.HEAP] = len(timers)
     people = timers[(timers[:, 1] & 0xFFFF) == 0]  # type: ignore[operator]
-    arrays.core.people[: int(control[run.PEOPLE]), run.CONSENT_DUE_AT] = 0
-    arrays.core.people[people[:, 1] >> 16, run.CONSENT_DUE_AT] = people[:, 0]  # type: ignore[operator]
+    arrays.core.people[: int(control[kernels_layout.PEOPLE]), kernels_layout.CONSENT_DUE_AT] = 0
+    arrays.core.people[people[:, 1] >> 16, kernels_layout.CONSENT_DUE_AT] = people[:, 0]  # type: ignore[operator]
     arrays.core = arrays.core._replace(heap=heap)
 
 
@@ -310,4 +329,4 @@ def _read_waiting(shard: "Shard", image: _Image) -> None:
     )
     for index in range(count):
         shard.waiting.add(single_event(batch, index, shard.policy.catalog))
-    shard.arrays.core.control[run.WAITING] = shard.waiting.next_ms
+    shard.arrays.core.control[kernels_layout.WAITING] = shard.waiting.next_ms

@@ -1,22 +1,24 @@
 """The arrays of a shard: made, grown, and handed to the kernels as one `Core`."""
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.engine.shard import kernels_run as run
+from dayfly.engine.shard import kernels_layout
 from dayfly.engine.shard.compile import Compiled
+from dayfly.engine.shard.kernels_core import Core
 from dayfly.engine.shard.kernels_lines import Lines, rehash
 from dayfly.engine.shard.kernels_people import Ids, rehash_ids
-from dayfly.engine.shard.kernels_run import Core
+from dayfly.engine.shard.kernels_program import Rows, World
 from dayfly.engine.shard.kernels_strings import Strings, answer_tests, index_strings
-from dayfly.engine.shard.kernels_tags import Rows, World
 
 __all__ = ["Arrays", "aligned_rows", "empty_ids"]
 
 Words = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint64]
+_Cell = TypeVar("_Cell", bound=np.generic)
 
 _SMALLEST = 1 << 10
 
@@ -49,7 +51,7 @@ def _lines(capacity: int, arena_words: int) -> Lines:
     )
 
 
-def _longer(array: npt.NDArray[np.generic], rows: int) -> npt.NDArray[np.generic]:
+def _longer(array: npt.NDArray[_Cell], rows: int) -> npt.NDArray[_Cell]:
     """A copy with room for at least `rows` rows, at least half as many again as now."""
     grown = np.zeros((max(rows, len(array) + len(array) // 2), *array.shape[1:]), array.dtype)
     grown[: len(array)] = array
@@ -83,9 +85,9 @@ class Arrays:
         program = self.compiled.program
         tags = int(program.scalars[3])
         control = np.zeros(32, np.int64)
-        control[run.CLOCK] = -(2**62)
-        control[run.WAITING] = 2**63 - 1
-        control[run.UNSETTLED] = -1
+        control[kernels_layout.CLOCK] = -(2**62)
+        control[kernels_layout.WAITING] = 2**63 - 1
+        control[kernels_layout.UNSETTLED] = -1
         world = World(
             program,
             _lines(_power_of_two(5 * people), 32 * people + 1_000_000),
@@ -134,10 +136,12 @@ class Arrays:
         strings = self.strings
         needed, needed_bytes = int(strings.meta[0]) + count, int(strings.meta[1]) + text_bytes
         slots, hashes, where, text, bits = strings[:5]
+        if needed <= len(hashes) and needed_bytes <= len(text) and 2 * needed <= len(slots):
+            return
         if needed > len(hashes):
-            hashes, where, bits = (_longer(array, needed) for array in (hashes, where, bits))  # type: ignore[assignment]
+            hashes, where, bits = _longer(hashes, needed), _longer(where, needed), _longer(bits, needed)
         if needed_bytes > len(text):
-            text = _longer(text, needed_bytes)  # type: ignore[assignment]
+            text = _longer(text, needed_bytes)
         if 2 * needed > len(slots):
             slots = np.zeros(_power_of_two(4 * needed), np.int32)
             index_strings(hashes, int(strings.meta[0]), slots)
@@ -150,17 +154,21 @@ class Arrays:
         core, world = self.core, self.core.world
         control, program, lines = core.control, world.program, world.lines
         tags, widest, features = (int(program.scalars[cell]) for cell in (3, 6, 7))
-        if control[run.EVENTS] + 1 >= len(core.history):
+        if control[kernels_layout.EVENTS] + 1 >= len(core.history):
             history = aligned_rows(2 * len(core.history))
             history[: len(core.history)] = core.history
             self.core = self.core._replace(history=history)
-        if control[run.VALUES] + widest >= len(world.rows.values):
-            values = _longer(world.rows.values, int(control[run.VALUES]) + widest + 1_024)
-            self._replace_world(rows=Rows(values, world.rows.text_bits))  # type: ignore[arg-type]
-        if control[run.PEOPLE] + 2 >= len(core.people):
-            rows = int(control[run.PEOPLE]) + 16
-            people, names, masks = (_longer(array, rows) for array in (core.people, core.names, core.masks))
-            self.core = self.core._replace(people=people, names=names, masks=masks)  # type: ignore[arg-type]
+        if control[kernels_layout.VALUES] + widest >= len(world.rows.values):
+            values = _longer(world.rows.values, int(control[kernels_layout.VALUES]) + widest + 1_024)
+            self._replace_world(rows=Rows(values, world.rows.text_bits))
+        if control[kernels_layout.PEOPLE] + 2 >= len(core.people):
+            rows = int(control[kernels_layout.PEOPLE]) + 16
+            people, names, masks = (
+                _longer(core.people, rows),
+                _longer(core.names, rows),
+                _longer(core.masks, rows),
+            )
+            self.core = self.core._replace(people=people, names=names, masks=masks)
         self._grow_ids()
         if (lines.meta[0] + features) * 10 >= len(lines.table) * 8:
             table = aligned_rows(2 * _power_of_two(int(lines.meta[0]) + features))
@@ -174,9 +182,11 @@ class Arrays:
             members = np.zeros((_power_of_two(4 * (int(world.meta[0]) + tags)), 6), np.int64)
             rehash(world.members, members)
             self._replace_world(members=members)
-        if control[run.HEAP] + tags + 4 >= len(core.heap):
+        if control[kernels_layout.HEAP] + tags + 4 >= len(core.heap):
             self._grow_heap()
-        if control[run.FIRES] + len(program.triggers) + len(program.tag_triggers) >= len(core.fired):
+        if control[kernels_layout.FIRES] + len(program.triggers) + len(program.tag_triggers) >= len(
+            core.fired
+        ):
             self.core = self.core._replace(fired=_longer(core.fired, 2 * len(core.fired)))
 
     def _grow_ids(self) -> None:
@@ -186,7 +196,7 @@ class Arrays:
             rehash_ids(core.ids, grown, -(2**63))
             self.core = self.core._replace(ids=grown)
         if (core.seen.meta[0] + 2) * 10 >= len(core.seen.keys) * 7:
-            now = int(core.control[run.CLOCK])
+            now = int(core.control[kernels_layout.CLOCK])
             live = int(np.count_nonzero(core.seen.values > now))
             kept = empty_ids(_power_of_two(3 * live + 64))
             rehash_ids(core.seen, kept, now + 1)
@@ -198,23 +208,24 @@ class Arrays:
         live = self.live_timers()
         heap = np.zeros((2 * len(live) + 4 * int(core.world.program.scalars[3]) + 1_024, 2), np.int64)
         heap[: len(live)] = live  # sorted, so it is a heap
-        core.control[run.HEAP] = len(live)
+        core.control[kernels_layout.HEAP] = len(live)
         self.core = self.core._replace(heap=heap)
 
     def live_timers(self) -> Words:
         """int64[n, 2]: (instant, key) of all timers that count, in order, each once."""
         core, world = self.core, self.core.world
-        heap = core.heap[: int(core.control[run.HEAP])]
+        heap = core.heap[: int(core.control[kernels_layout.HEAP])]
         tags = (heap[:, 1] & 0xFFFF) > 0
         people = heap[~tags]
-        people = people[core.people[people[:, 1] >> 16, run.CONSENT_DUE_AT] == people[:, 0]]
+        people = people[core.people[people[:, 1] >> 16, kernels_layout.CONSENT_DUE_AT] == people[:, 0]]
         members = world.members[(world.members[:, 0] > 0) & (world.members[:, 3] != 0)]
         armed = np.stack([members[:, 3], members[:, 0]], axis=1)
         live = np.unique(np.concatenate([people, armed]), axis=0)
         return np.ascontiguousarray(live, np.int64)
 
     def _replace_world(self, **changes: object) -> None:
-        self.core = self.core._replace(world=self.core.world._replace(**changes))  # type: ignore[arg-type]
+        world = self.core.world._replace(**changes)  # type: ignore[arg-type]
+        self.core = self.core._replace(world=world)
 
     # --- a new policy ---------------------------------------------------------------------------------------------------
 
@@ -232,9 +243,9 @@ class Arrays:
         lines = _lines(len(world.lines.table), len(world.lines.arena))
         members = np.zeros((_power_of_two(int(world.meta[0]) + 4 * int(program.scalars[3])), 6), np.int64)
         emitted, fired = self._buffers()
-        core.control[[run.HEAP, run.EMITTED, run.FIRES]] = 0
-        core.control[run.UNSETTLED] = -1
-        core.people[:, run.CONSENT_DUE_AT] = 0
+        core.control[[kernels_layout.HEAP, kernels_layout.EMITTED, kernels_layout.FIRES]] = 0
+        core.control[kernels_layout.UNSETTLED] = -1
+        core.people[:, kernels_layout.CONSENT_DUE_AT] = 0
         self.core = core._replace(
             world=World(
                 program,

@@ -8,8 +8,8 @@ from dayfly.engine.catalog import Catalog, EventType, FieldSpec, FieldType
 from dayfly.engine.events import Event, EventBatch
 from dayfly.engine.inputs import ConsentGiven, Erase, Input, Merge, Publish
 from dayfly.engine.policy.model import Channel, Policy
-from dayfly.engine.shard.kernels_people import rehash_ids
 from dayfly.engine.shard.kernels_lines import rehash
+from dayfly.engine.shard.kernels_people import rehash_ids
 from dayfly.engine.shard.kernels_strings import index_strings
 from dayfly.engine.shard.shard import Shard
 from dayfly.engine.shard.state import empty_ids

@@ -20,24 +20,24 @@ def _nothing(_array: npt.NDArray[np.generic], _row: int) -> None:
     """Interpreted kernels touch memory far more slowly than the cache line takes to come."""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _prefetch_row(_context: Any, array: Any, row: Any) -> Any:
+@intrinsic
+def _prefetch_row(_context: Any, array: Any, _row: Any) -> Any:
     """Prefetch the first cache line of `array[row]` for reading, keeping it in all cache levels."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         view = context.make_array(signature.args[0])(context, builder, arguments[0])
-        row_bytes = cgutils.unpack_tuple(builder, view.strides)[0]
+        row_bytes = cgutils.unpack_tuple(builder, view.strides)[0]  # type: ignore[no-untyped-call]
         byte_pointer = ir.IntType(8).as_pointer()
         address = builder.gep(
             builder.bitcast(view.data, byte_pointer), [builder.mul(arguments[1], row_bytes)]
         )
         word = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte_pointer, word, word, word])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")  # type: ignore[no-untyped-call]
         builder.call(function, [address, word(0), word(3), word(1)])
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
 
 
-prefetch_row: Any = _nothing if config.DISABLE_JIT else _prefetch_row
+prefetch_row: Any = _nothing if config.__dict__["DISABLE_JIT"] else _prefetch_row

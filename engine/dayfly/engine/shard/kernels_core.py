@@ -1,0 +1,212 @@
+"""All arrays of a shard, and the small steps that every kernel takes on them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dayfly.engine.shard.kernels_layout import (
+    CLOCK,
+    CONSENT_DUE_AT,
+    EMITTED,
+    EVENTS,
+    FIRES,
+    HEAP,
+    PEOPLE,
+    SEQUENCE,
+    SHIFT,
+    UNCONSENTED,
+    VALUES,
+)
+from dayfly.engine.shard.kernels_people import Ids
+from dayfly.engine.shard.kernels_program import World
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
+
+__all__ = [
+    "Batch",
+    "Core",
+    "allowed",
+    "arm_consent",
+    "emit",
+    "fire",
+    "mark",
+    "pop",
+    "push",
+    "short_of_room",
+    "tables_full",
+]
+
+Words = npt.NDArray[np.int64]
+
+
+class Core(NamedTuple):
+    """All arrays of a shard.
+
+    Attributes:
+        world: What tag evaluation reads (program, lines, rows, memberships).
+        ids: Pseudonym -> person number.
+        seen: Event id -> instant until which it is remembered.
+        people: int64[persons, 8]: last event, next consent boundary (0: none), digest of the last consent object, alive,
+            newest event time.
+        names: uint64[persons, 2], pseudonym of each person.
+        masks: uint64[persons, words], which consent requirements are met now.
+        history: int64[events, 8]: time, person, type, channel, start of values, previous event of the person, digest.
+        heap: int64[n, 2], binary heap of (instant, person << 16 | tag + 1); tag part 0 is a consent boundary.
+        marks: uint64[words], tags of the current person to evaluate.
+        emitted: int64[n, 6].
+        fired: int64[n, 4]: trigger, person, event (-1: none), instant.
+        control: int64[32].
+    """
+
+    world: World
+    ids: Ids
+    seen: Ids
+    people: Words
+    names: npt.NDArray[np.uint64]
+    masks: npt.NDArray[np.uint64]
+    history: Words
+    heap: Words
+    marks: npt.NDArray[np.uint64]
+    emitted: Words
+    fired: Words
+    control: Words
+
+
+class Batch(NamedTuple):
+    """Columns of an `EventBatch` with strings interned; `trusted` events were checked when they first arrived."""
+
+    received: Words
+    time: Words
+    subject: npt.NDArray[np.uint64]
+    link: npt.NDArray[np.uint64]
+    event_id: npt.NDArray[np.uint64]
+    digest: npt.NDArray[np.uint64]
+    type: npt.NDArray[np.int32]
+    channel: npt.NDArray[np.int32]
+    consent_digest: npt.NDArray[np.uint64]
+    value_offset: Words
+    values: Words
+    trusted: bool
+
+
+@inlined_kernel
+def _before(heap: Words, left: int, right: int) -> bool:
+    return heap[left, 0] < heap[right, 0] or (
+        heap[left, 0] == heap[right, 0] and heap[left, 1] < heap[right, 1]
+    )
+
+
+@inlined_kernel
+def _swap(heap: Words, left: int, right: int) -> None:
+    for column in range(2):
+        kept = heap[left, column]
+        heap[left, column] = heap[right, column]
+        heap[right, column] = kept
+
+
+@inlined_kernel
+def push(heap: Words, control: Words, at: int, key: int) -> None:
+    """Set a timer; the caller has made room."""
+    node = control[HEAP]
+    heap[node, 0], heap[node, 1] = at, key
+    control[HEAP] = node + 1
+    while node > 0:
+        parent = (node - 1) >> 1
+        if not _before(heap, node, parent):
+            return
+        _swap(heap, node, parent)
+        node = parent
+
+
+@inlined_kernel
+def pop(heap: Words, control: Words) -> None:
+    """Take out the earliest timer."""
+    size = control[HEAP] - 1
+    control[HEAP] = size
+    heap[0, 0], heap[0, 1] = heap[size, 0], heap[size, 1]
+    node = 0
+    while True:
+        child = 2 * node + 1
+        if child >= size:
+            return
+        if child + 1 < size and _before(heap, child + 1, child):
+            child += 1
+        if not _before(heap, child, node):
+            return
+        _swap(heap, child, node)
+        node = child
+
+
+@lean_kernel
+def arm_consent(core: Core, person: int, at: int) -> None:
+    """Note that a person's consents change at `at` by themselves."""
+    if core.people[person, CONSENT_DUE_AT] != at:
+        core.people[person, CONSENT_DUE_AT] = at
+        if at != 0:
+            push(core.heap, core.control, at, np.int64(person) << SHIFT)
+
+
+@inlined_kernel
+def mark(core: Core, start: int, end: int) -> None:
+    """Mark a range of `Program.edge_tags` for evaluation."""
+    program = core.world.program
+    for at in range(start, end):
+        tag = program.edge_tags[at]
+        core.marks[tag >> 6] |= np.uint64(1) << np.uint64(tag & 63)
+
+
+@inlined_kernel
+def allowed(core: Core, person: int, bit: int) -> bool:
+    """Whether the compiled consent mask of a person has a bit."""
+    return (core.masks[person, bit >> 6] >> np.uint64(bit & 63)) & np.uint64(1) != 0
+
+
+@inlined_kernel
+def emit(core: Core, row: tuple[int, int, int, int, int]) -> None:
+    """Write a decision down, under the next sequence number."""
+    control = core.control
+    at = control[EMITTED]
+    for column in range(5):
+        core.emitted[at, column] = row[column]
+    control[SEQUENCE] += 1
+    core.emitted[at, 5] = control[SEQUENCE]
+    control[EMITTED] = at + 1
+
+
+@inlined_kernel
+def fire(core: Core, trigger: int, bit: int, person: int, event: int) -> None:
+    """Note an order to be made, or its refusal when the compiled consent mask says no (a bit of -1 needs no consent)."""
+    now = core.control[CLOCK]
+    if bit >= 0 and not allowed(core, person, bit):
+        emit(core, (np.int64(UNCONSENTED), now, np.int64(person), np.int64(trigger), np.int64(0)))
+        return
+    at = core.control[FIRES]
+    core.fired[at, 0], core.fired[at, 1], core.fired[at, 2], core.fired[at, 3] = trigger, person, event, now
+    core.control[FIRES] = at + 1
+
+
+@inlined_kernel
+def tables_full(core: Core) -> bool:
+    """Whether one more event or timer could meet a full table."""
+    return short_of_room(core, 1)
+
+
+@inlined_kernel
+def short_of_room(core: Core, count: int) -> bool:
+    """Whether `count` more events or timers could meet a full table."""
+    world, control = core.world, core.control
+    tags, widest, features = world.program.scalars[3], world.program.scalars[6], world.program.scalars[7]
+    lines = world.lines
+    return (
+        control[EVENTS] + count >= len(core.history)
+        or control[VALUES] + count * widest >= len(world.rows.values)
+        or control[PEOPLE] + count + 1 >= len(core.people)
+        or (core.ids.meta[0] + 2 * count) * 10 >= core.ids.keys.shape[0] * 7
+        or (core.seen.meta[0] + count + 1) * 10 >= core.seen.keys.shape[0] * 7
+        or (lines.meta[0] + count * features) * 10 >= lines.table.shape[0] * 8
+        or lines.meta[1] + count * features * (np.int64(4) << max(lines.meta[2], np.int64(5)))
+        >= len(lines.arena)
+        or (world.meta[0] + count * tags) * 10 >= world.members.shape[0] * 7
+        or control[HEAP] + count * tags + 4 >= len(core.heap)
+        or control[FIRES] + len(world.program.triggers) + len(world.program.tag_triggers) >= len(core.fired)
+    )
