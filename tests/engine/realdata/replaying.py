@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from dayfly.engine.decisions import Decisions, TagChange
-from dayfly.engine.inputs import ConsentGiven, Input
+from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Input
 from dayfly.engine.intake import FileMapping, Intake, IntakeKeys
 from dayfly.engine.policy.load import load_policy
 from dayfly.engine.policy.model import Policy
@@ -37,8 +37,8 @@ def mapping_of(policy: Policy, name: str) -> FileMapping:
     return cast("FileMapping", policy.mappings[name])
 
 
-def yes_to_everything(subject: bytes, at_ms: int) -> ConsentRecord:
-    return consent_record(subject, at_ms, purposes=("service",), valid_until_ms=FOREVER_MS)
+def yes_to_everything(subject: bytes, at_ms: int) -> tuple[ConsentRecord, ...]:
+    return (consent_record(subject, at_ms, purposes=("service",), valid_until_ms=FOREVER_MS),)
 
 
 class Replay:
@@ -69,15 +69,16 @@ class Replay:
 
     def consent(self, people: Iterable[bytes], at_ms: int) -> None:
         """A consent to everything, of each of `people`, at one instant."""
-        self._apply([ConsentGiven(at_ms, who, yes_to_everything(who, at_ms)) for who in people], at_ms)
+        said = [(who, record) for who in people for record in yes_to_everything(who, at_ms)]
+        self._apply([ConsentGiven(at_ms, who, record) for who, record in said], at_ms)
 
     def take(
         self,
         arrivals: Iterable[Arrival],
         *,
-        on_meeting: Callable[[bytes, int], ConsentRecord] | None = None,
+        on_meeting: Callable[[bytes, int], Sequence[ConsentRecord]] | None = None,
     ) -> None:
-        """Take rows in at the instants of their receipt; whoever is met for the first time consents just before."""
+        """Take rows in at the instants of their receipt; whoever is met for the first time is heard just before."""
         for rows in arrivals:
             assert isinstance(rows, Rows)
             batch = rows.result.batch
@@ -88,11 +89,14 @@ class Replay:
                 for who in subjects(batch.subject):
                     if who not in self._met:
                         self._met.add(who)
-                        inputs.append(ConsentGiven(first_ms, who, on_meeting(who, first_ms)))
+                        inputs += [ConsentGiven(first_ms, who, said) for said in on_meeting(who, first_ms)]
             self._apply([*inputs, batch], rows.received_ms)
 
     def until(self, now_ms: int) -> None:
         self._apply([], now_ms)
+
+    def withdraw(self, who: bytes, purpose: str, now_ms: int) -> None:
+        self._apply([ConsentWithdrawn(now_ms, who, purpose)], now_ms)
 
     def _apply(self, inputs: Sequence[Input], now_ms: int) -> None:
         decisions = self.shard.apply(inputs, now_ms)
