@@ -50,14 +50,13 @@ def update_windows(
     Oracle: tests.bench.test_kernels.passed
     """
     table = lines.table
-    mask = table.shape[0] - 1
     cap = max(thresholds[0, 1], thresholds[1, 1]) + 1
     span = max(thresholds[0, 0], thresholds[1, 0])
     passed = 0
     for index in range(len(customers)):
         ahead = index + _AHEAD
         if ahead < len(customers):
-            prefetch_row(table, home(line_key(customers[ahead], features[ahead]), mask))
+            prefetch_row(table, home(line_key(customers[ahead], features[ahead]), table.shape[0]))
         time = times[index]
         row = find_line(table, lines.meta, line_key(customers[index], features[index]), _CREATE)
         replaced = insert(lines, row, STAMPS, cap, time - span, (time, 0))
