@@ -41,7 +41,7 @@ def child_seconds(code: str) -> float:
 def run(*, quick: bool) -> list[Row]:
     """One row. The first start is not counted: it may still compile."""
     child_seconds(_ENGINE)
-    pairs = [(child_seconds(_BARE), child_seconds(_ENGINE)) for _ in range(3 if quick else 7)]
+    pairs = [(child_seconds(_BARE), child_seconds(_ENGINE)) for _ in range(2 if quick else 7)]
     bare, engine = (median(seconds) for seconds in zip(*pairs, strict=True))
     return [
         Row(
