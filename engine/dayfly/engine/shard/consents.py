@@ -86,6 +86,9 @@ class Consents:
         fresh = np.array(words, np.uint64)
         self._mark(core.masks[person] ^ fresh)
         core.masks[person] = fresh
+        if int(core.control[kernels_layout.HEAP]) + 4 >= len(core.heap):
+            self.arrays.grow()
+            core = self.arrays.core
         kernels_core.arm_consent(core, person, 0 if due == INT64_MAX else due)
 
     def _mark(self, changed: npt.NDArray[np.uint64]) -> None:

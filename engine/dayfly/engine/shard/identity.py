@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.engine.catalog import FieldType
+from dayfly.engine.catalog import NULL, FieldType
 from dayfly.engine.events import words
 from dayfly.engine.shard import kernels_layout, kernels_run, kernels_windows
 from dayfly.engine.shard.kernels_lines import line_key
@@ -17,6 +17,7 @@ __all__ = [
     "drop_memberships",
     "erase",
     "find",
+    "forget_unused_texts",
     "held_tags",
     "history_of",
     "mark_all",
@@ -111,19 +112,13 @@ def merge(arrays: Arrays, stays: int, goes: int, names: Sequence[bytes]) -> None
 
 
 def erase(arrays: Arrays, person: int, names: Sequence[bytes]) -> None:
-    """Forget a person: events, values, texts that nobody else used, windows and pseudonyms."""
+    """Forget a person: events, values, windows and pseudonyms."""
     core = arrays.core
     events = history_of(arrays, person)
-    texts: set[int] = set()
     for event in events.tolist():
         kind = arrays.compiled.policy.catalog.types[int(core.history[event, kernels_layout.H_TYPE])]
         start = int(core.history[event, kernels_layout.H_VALUES])
         row = core.world.rows.values[start : start + len(kind.fields)]
-        texts.update(
-            string
-            for string, spec in zip(row.tolist(), kind.fields, strict=True)
-            if spec.type is FieldType.STRING and string >= 0
-        )
         row[:] = 0
         core.history[event] = 0
         core.history[event, kernels_layout.H_PERSON] = -1
@@ -134,24 +129,22 @@ def erase(arrays: Arrays, person: int, names: Sequence[bytes]) -> None:
     core.people[person, kernels_layout.LAST_EVENT] = -1
     core.masks[person] = 0
     core.names[person] = 0
-    _forget_texts(arrays, texts)
 
 
-def _forget_texts(arrays: Arrays, texts: set[int]) -> None:
-    """Overwrite the interned texts that no event holds any more."""
+def forget_unused_texts(arrays: Arrays) -> None:
+    """Overwrite the interned texts that no event of the history holds (any more)."""
     core, strings = arrays.core, arrays.strings
+    count = int(strings.meta[0])
+    used = np.zeros(count, bool)
     history = core.history[: int(core.control[kernels_layout.EVENTS])]
+    living = history[:, kernels_layout.H_PERSON] >= 0
     for kind, spec in enumerate(arrays.compiled.policy.catalog.types):
-        offsets = history[
-            (history[:, kernels_layout.H_TYPE] == kind) & (history[:, kernels_layout.H_PERSON] >= 0),
-            kernels_layout.H_VALUES,
-        ]
+        offsets = history[living & (history[:, kernels_layout.H_TYPE] == kind), kernels_layout.H_VALUES]
         for slot, entry in enumerate(spec.fields):
-            if entry.type is FieldType.STRING and texts:
-                texts = texts - set(
-                    np.intersect1d(core.world.rows.values[offsets + slot], list(texts)).tolist()
-                )
-    for string in texts:
+            if entry.type is FieldType.STRING:
+                cells = core.world.rows.values[offsets + slot]
+                used[cells[cells != NULL]] = True
+    for string in np.flatnonzero(~used & (strings.where[:count, 0] >= 0)).tolist():
         _, start, length = strings.where[string].tolist()
         strings.text[start : start + length] = 0
         strings.where[string, 0] = -1

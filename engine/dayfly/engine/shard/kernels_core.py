@@ -203,7 +203,7 @@ def short_of_room(core: Core, count: int) -> bool:
         or control[PEOPLE] + count + 1 >= len(core.people)
         or (core.ids.meta[0] + 2 * count) * 10 >= core.ids.keys.shape[0] * 7
         or (core.seen.meta[0] + count + 1) * 10 >= core.seen.keys.shape[0] * 7
-        or (lines.meta[0] + count * features) * 10 >= lines.table.shape[0] * 8
+        or (lines.meta[0] + count * features) * 20 >= lines.table.shape[0] * 17
         or lines.meta[1] + count * features * (np.int64(4) << max(lines.meta[2], np.int64(5)))
         >= len(lines.arena)
         or (world.meta[0] + count * tags) * 10 >= world.members.shape[0] * 7

@@ -59,7 +59,7 @@ class Lines(NamedTuple):
     """Arrays of the window state.
 
     Attributes:
-        table: int64[capacity, 8], capacity a power of two.
+        table: int64[capacity, 8].
         flat: the same memory as int64[capacity * 8].
         arena: int64[words], overflow vectors.
         free: int64[64], head of the free list per size class (-1: empty); a free vector's first word is the next one.
@@ -74,12 +74,13 @@ class Lines(NamedTuple):
 
 
 @inlined_kernel
-def home(key: int, mask: int) -> int:
-    """Home slot of `key` in a table of `mask + 1` rows (multiply-xorshift finaliser of splitmix64)."""
+def home(key: int, rows: int) -> int:
+    """Home row of `key` among fewer than 2**32 `rows`: the finaliser of splitmix64, scaled (Lemire 2019, arXiv:1805.10941)."""
     x = np.uint64(key)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.int64((x ^ (x >> np.uint64(31))) & np.uint64(mask))
+    x = x ^ (x >> np.uint64(31))
+    return np.int64(((x >> np.uint64(32)) * np.uint64(rows)) >> np.uint64(32))
 
 
 @inlined_kernel
@@ -91,8 +92,8 @@ def line_key(customer: int, feature: int) -> int:
 @inlined_kernel
 def find_line(table: Words, meta: Words, key: int, create: bool) -> int:  # noqa: FBT001 - kernels take positional scalars
     """Row of `key`, or -1; with `create` a new empty row instead of -1. The caller keeps the load below one."""
-    mask = table.shape[0] - 1
-    row = home(key, mask)
+    rows = table.shape[0]
+    row = home(key, rows)
     wanted = np.int64(key) + 1
     while True:
         found = table[row, 0]
@@ -105,7 +106,7 @@ def find_line(table: Words, meta: Words, key: int, create: bool) -> int:  # noqa
             table[row, 1] = 0
             meta[0] += 1
             return row
-        row = (row + 1) & mask
+        row = row + 1 if row + 1 < rows else 0
 
 
 @inlined_kernel
@@ -361,11 +362,11 @@ def insert(lines: Lines, row: int, kind: int, cap: int, oldest: int, entry: tupl
 @lean_kernel
 def rehash(source: Words, target: Words) -> None:
     """Copy all rows of an open-addressing table (first column: key + 1) into an empty one with room for them."""
-    mask = target.shape[0] - 1
+    rows = target.shape[0]
     for old in range(source.shape[0]):
         if source[old, 0] != 0:
-            row = home(source[old, 0] - 1, mask)
+            row = home(source[old, 0] - 1, rows)
             while target[row, 0] != 0:
-                row = (row + 1) & mask
+                row = row + 1 if row + 1 < rows else 0
             for word in range(source.shape[1]):
                 target[row, word] = source[old, word]

@@ -95,8 +95,8 @@ class World(NamedTuple):
 @inlined_kernel
 def find_member(members: Words, meta: Words, key: int, create: bool) -> int:  # noqa: FBT001 - kernels take positional scalars
     """Row of a (customer, tag) membership, or -1; with `create` a new row instead of -1."""
-    mask = members.shape[0] - 1
-    row = home(key, mask)
+    rows = members.shape[0]
+    row = home(key, rows)
     wanted = np.int64(key) + 1
     while True:
         found = members[row, 0]
@@ -108,4 +108,4 @@ def find_member(members: Words, meta: Words, key: int, create: bool) -> int:  # 
             members[row, 0] = wanted
             meta[0] += 1
             return row
-        row = (row + 1) & mask
+        row = row + 1 if row + 1 < rows else 0

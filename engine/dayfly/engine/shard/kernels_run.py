@@ -212,7 +212,7 @@ def _look_ahead(core: Core, batch: Batch, index: int) -> None:
             prefetch_row(core.masks, person)
             kind = batch.type[near]
             for feature in range(program.type_features[kind, 0], program.type_features[kind, 1]):
-                prefetch_row(table, home(line_key(person, feature), table.shape[0] - 1))
+                prefetch_row(table, home(line_key(person, feature), table.shape[0]))
 
 
 @lean_kernel

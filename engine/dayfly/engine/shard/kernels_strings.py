@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
-__all__ = ["Strings", "TextTests", "answer_tests", "index_strings", "intern_rows"]
+__all__ = ["Strings", "TextTests", "answer_all", "answer_tests", "index_strings", "intern_rows"]
 
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -106,6 +106,14 @@ def answer_tests(strings: Strings, tests: TextTests, string: int) -> None:
         if _passes(strings.text, (start, length), tests, test):
             bit = test - first
             strings.bits[string, bit >> 6] |= np.uint64(1) << np.uint64(bit & 63)
+
+
+@lean_kernel
+def answer_all(strings: Strings, tests: TextTests) -> None:
+    """Answer the tests of all strings anew; a string that was forgotten belongs to no field."""
+    for string in range(strings.meta[0]):
+        if strings.where[string, 0] >= 0:
+            answer_tests(strings, tests, string)
 
 
 @inlined_kernel

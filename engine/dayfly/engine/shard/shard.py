@@ -279,6 +279,7 @@ class Shard:
             self.consents.states.pop(person, None)
             identity.erase(self.arrays, person, names)
         self.waiting.forget(names)
+        identity.forget_unused_texts(self.arrays)
         self._set_waiting()
 
     def _leave_all(self, person: int, reason: str) -> None:

@@ -12,7 +12,7 @@ from dayfly.engine.shard.kernels_core import Core
 from dayfly.engine.shard.kernels_lines import Lines, rehash
 from dayfly.engine.shard.kernels_people import Ids, rehash_ids
 from dayfly.engine.shard.kernels_program import Rows, World
-from dayfly.engine.shard.kernels_strings import Strings, answer_tests, index_strings
+from dayfly.engine.shard.kernels_strings import Strings, answer_all, index_strings
 
 __all__ = ["Arrays", "aligned_rows", "empty_ids"]
 
@@ -90,7 +90,7 @@ class Arrays:
         control[kernels_layout.UNSETTLED] = -1
         world = World(
             program,
-            _lines(_power_of_two(5 * people), 32 * people + 1_000_000),
+            _lines(3 * people, 32 * people + 1_000_000),
             Rows(np.zeros(64 * people, np.int64), self.strings.bits),
             np.zeros((_power_of_two(2 * people + 4 * tags), 6), np.int64),
             np.zeros(2, np.int64),
@@ -170,8 +170,8 @@ class Arrays:
             )
             self.core = self.core._replace(people=people, names=names, masks=masks)
         self._grow_ids()
-        if (lines.meta[0] + features) * 10 >= len(lines.table) * 8:
-            table = aligned_rows(2 * _power_of_two(int(lines.meta[0]) + features))
+        if (lines.meta[0] + features) * 20 >= len(lines.table) * 17:
+            table = aligned_rows((len(lines.table) + features) * 3 // 2)
             rehash(lines.table, table)
             self._replace_world(lines=self.core.world.lines._replace(table=table, flat=table.reshape(-1)))
         slack = features * (4 << max(int(lines.meta[2]), 5))
@@ -179,7 +179,7 @@ class Arrays:
             arena = _longer(lines.arena, int(lines.meta[1]) + 2 * slack)
             self._replace_world(lines=self.core.world.lines._replace(arena=arena))
         if (world.meta[0] + tags) * 10 >= len(world.members) * 7:
-            members = np.zeros((_power_of_two(4 * (int(world.meta[0]) + tags)), 6), np.int64)
+            members = np.zeros((2 * (int(world.meta[0]) + tags), 6), np.int64)
             rehash(world.members, members)
             self._replace_world(members=members)
         if control[kernels_layout.HEAP] + tags + 4 >= len(core.heap):
@@ -231,14 +231,15 @@ class Arrays:
 
     def swap_program(self, compiled: Compiled) -> None:
         """Put another program in force: windows, memberships, timers and masks start empty, text tests are answered anew."""
+        same_catalog = self.compiled.policy.catalog == compiled.policy.catalog
         self.compiled = compiled
         program = compiled.program
         tests = compiled.tests
         most = int((tests.ranges[:, 1] - tests.ranges[:, 0]).max(initial=0))
         bits = np.zeros((len(self.strings.hashes), max(-(-most // 64), 1)), np.uint64)
         self.strings = self.strings._replace(bits=bits)
-        for string in range(int(self.strings.meta[0])):
-            answer_tests(self.strings, tests, string)
+        if same_catalog:  # else the strings are interned anew, field by field
+            answer_all(self.strings, tests)
         core, world = self.core, self.core.world
         lines = _lines(len(world.lines.table), len(world.lines.arena))
         members = np.zeros((_power_of_two(int(world.meta[0]) + 4 * int(program.scalars[3])), 6), np.int64)
