@@ -334,7 +334,7 @@ def test_a_budget_of_three_gives_three() -> None:
 @pytest.mark.parametrize(("budget", "again"), [({"restore_if_unopened": True}, 1), ({}, 0)])
 @pytest.mark.parametrize("how", ["refused", "unopened"])
 def test_a_use_that_nobody_saw_comes_back_only_where_the_consent_says_so(
-    budget: dict[str, bool], again: int, how: str
+    budget: dict[str, Any], again: int, how: str
 ) -> None:
     house = House.of()
     order = house.order(grant(uses=1, **budget), ordered(1))

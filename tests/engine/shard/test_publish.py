@@ -8,7 +8,7 @@ import pytest
 from dayfly.engine.catalog import Catalog, EventType, FieldSpec, FieldType
 from dayfly.engine.decisions import Decisions
 from dayfly.engine.errors import ShardError
-from dayfly.engine.inputs import Publish, Tick
+from dayfly.engine.inputs import Input, Publish, Tick
 from dayfly.engine.policy.model import Policy, Settings
 from dayfly.engine.shard.shard import Shard
 from dayfly.engine.tags.tree import Capture
@@ -236,7 +236,7 @@ def test_events_sent_under_the_old_catalogue_wait_and_count_under_the_new_one() 
 def test_a_policy_that_does_not_compile_changes_nothing_at_all(wrong: Policy, message: str) -> None:
     house = settled(LOOKS)
     before = house.shard.snapshot()
-    told = [grant(BEN, at=5), Publish(START + 10, wrong), grant(BEN, at=20)]
+    told: list[Input] = [grant(BEN, at=5), Publish(START + 10, wrong), grant(BEN, at=20)]
     with pytest.raises(ShardError, match=message):
         house.shard.apply(told, START + HOUR)
     assert house.shard.snapshot() == before
