@@ -44,7 +44,7 @@ class FieldType(StrEnum):
     TIME = "time"
 
 
-def to_micro(value: int | float | str | Decimal) -> int:
+def to_micro(value: float | str | Decimal) -> int:
     """Convert a number to int64 millionths, rounding half to even at the sixth decimal of its shortest decimal text.
 
     Raises:

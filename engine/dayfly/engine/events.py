@@ -134,8 +134,8 @@ class EventBatch:
             offsets.append(len(values))
             position = catalog.type_index(event.type)
             if position >= 0:
-                for spec in catalog.types[position].fields:
-                    values.append(_pack(event.properties.get(spec.name), spec.type, buffer))
+                fields = catalog.types[position].fields
+                values.extend(_pack(event.properties.get(spec.name), spec.type, buffer) for spec in fields)
             if event.consent is not None and event.consent.digest not in consents:
                 consents[event.consent.digest] = len(objects)
                 objects.append(event.consent)
