@@ -77,12 +77,12 @@ def test_pyjwt_accepts_every_shape(world: World, token: str) -> None:
 def test_joserfc_accepts_every_shape(world: World, token: str) -> None:
     keys = KeySet.import_key_set(json.loads(json.dumps({"keys": [issuer_jwk(world)]})))
     decoded = joserfc_jwt.decode(token.rstrip("~"), keys, algorithms=["ES256"])
-    registry = joserfc_jwt.JWTClaimsRegistry(
+    rules = joserfc_jwt.JWTClaimsRegistry(
         now=NOW_MS // 1000,
         iss={"essential": True, "value": ISSUER},
         aud={"essential": True, "value": AUDIENCE},
     )
-    registry.validate(decoded.claims)
+    rules.validate(decoded.claims)
     assert decoded.claims == expected(world, token)
 
 

@@ -138,26 +138,6 @@ class _Compiler:
             (*_span([feature.type for feature in features], kind), len(self.catalog.types[kind].fields))
             for kind in types
         ]
-        door = {channel.name: channel.collect_under for channel in self.policy.channels}
-        channel_bit = []
-        for name in self.catalog.channels:
-            purpose = door.get(name)
-            channel_bit.append(
-                -1
-                if purpose is None
-                else bits(self._requirement(channel_request(purpose, name, self.policy)))
-            )
-        settings = self.policy.settings
-        scalars = [
-            settings.history_ms,
-            settings.allowed_lateness_ms,
-            settings.future_skew_ms,
-            len(self.tags),
-            -(-len(self.tags) // 64),
-            0,
-            max((len(event.fields) for event in self.catalog.types), default=0),
-            max((end - start for start, end, _ in type_features), default=0) + len(self.windows.leaves),
-        ]
         return Program(
             predicates=rows_of(self.predicates.code, 4),
             predicate_range=rows_of(self.predicates.ranges, 2),
@@ -181,9 +161,34 @@ class _Compiler:
             tag_triggers=rows_of(on_tag, 2),
             triggers=rows_of(triggers, 4),
             type_triggers=rows_of([_span([row[0] for row in triggers], kind) for kind in types], 2),
-            channel_bit=np.array(channel_bit, np.int64),
-            scalars=np.array(scalars, np.int64),
+            channel_bit=np.array(self._channel_bits(), np.int64),
+            scalars=np.array(self._scalars(type_features), np.int64),
         )
+
+    def _channel_bits(self) -> list[int]:
+        """Consent bit that each channel's events need at the door, -1 for none."""
+        door = {channel.name: channel.collect_under for channel in self.policy.channels}
+        found = []
+        for name in self.catalog.channels:
+            purpose = door.get(name)
+            bit = -1
+            if purpose is not None:
+                bit = Compiled.bit_of(self._requirement(channel_request(purpose, name, self.policy)))
+            found.append(bit)
+        return found
+
+    def _scalars(self, type_features: Sequence[tuple[int, int, int]]) -> list[int]:
+        settings = self.policy.settings
+        return [
+            settings.history_ms,
+            settings.allowed_lateness_ms,
+            settings.future_skew_ms,
+            len(self.tags),
+            -(-len(self.tags) // 64),
+            0,
+            max((len(event.fields) for event in self.catalog.types), default=0),
+            max((end - start for start, end, _ in type_features), default=0) + len(self.windows.leaves),
+        ]
 
     def _dependents(self) -> tuple[list[int], list[tuple[int, int]]]:
         asked: list[list[int]] = [[] for _ in self.tags]
