@@ -7,6 +7,7 @@ import pytest
 
 from dayfly.engine.decisions import Decisions
 from dayfly.engine.inputs import ConsentWithdrawn, Erase, FragmentEnded, Merge, Publish
+from dayfly.engine.policy.model import Channel
 from dayfly.privacy.consent import ConsentState
 from tests.engine.shard.house import (
     ANN,
@@ -167,6 +168,17 @@ def test_a_merge_with_somebody_who_said_no_recalls(how: str) -> None:
     assert recalled(house.tell(linked)) == [("withdrawn", "crm", (order.order_id,))]
     after = house.tell(ordered(3))
     assert (after.orders, [refusal.reason for refusal in after.refusals]) == ((), ["merge_conflict"])
+
+
+def test_an_event_that_passed_the_door_is_kept_although_the_merge_it_brings_closes_the_door() -> None:
+    channels = (Channel("app"), Channel("web"), Channel("shop", collect_under="service"))
+    house = House.of(policy(channels=channels))
+    house.tell(grant(), grant(BEN, at=1, state=ConsentState.REFUSED))
+    made = house.tell(ordered(2, channel="shop", link=BEN))
+    assert dict(made.counts).get("accepted") == 1
+    assert "not_collected" not in made.counts
+    assert [refusal.reason for refusal in made.refusals] == ["merge_conflict"]
+    assert house.tell(ordered(3, channel="shop")).counts["not_collected"] == 1
 
 
 def test_a_merge_with_somebody_who_agrees_keeps_the_orders_of_both_under_one_person() -> None:
