@@ -30,7 +30,7 @@ from .replaying import DAY_MS, FOREVER_MS, Replay, mapping_of, policy_of
 FILE = "online_retail/online_retail_2010_2011.parquet"
 ZONE = "Europe/London"
 LIFE_MS = 30 * 60_000
-PART, ALL = 12, 1
+PART, ALL = 9, 1
 
 
 def export(data: Path, part: int, path: Path) -> pl.DataFrame:
@@ -85,7 +85,7 @@ class Shop:
 @pytest.fixture(
     scope="module",
     params=[PART, pytest.param(ALL, marks=pytest.mark.slow)],
-    ids=["every 12th customer", "everybody"],
+    ids=["every 9th customer", "everybody"],
 )
 def shop(request: pytest.FixtureRequest, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     path = tmp_path_factory.mktemp("orders") / "orders.csv"
