@@ -150,6 +150,16 @@ def test_a_withdrawal_recalls_a_one_time_order_that_is_still_out() -> None:
     assert recalled(house.tell(ConsentWithdrawn(START + 2, ANN))) == [("withdrawn", "crm", (order.order_id,))]
 
 
+def test_an_order_that_spent_the_last_use_stays_when_something_else_is_said() -> None:
+    house = House.of()
+    order = house.order(grant(uses=1), ordered(1))
+    assert recalled(house.tell(grant(at=2, purposes=("profiling",)))) == []
+    assert recalled(house.tell(ConsentWithdrawn(START + 3, ANN, "marketing"))) == []
+    assert recalled(house.tell(ConsentWithdrawn(START + 4, ANN, "service"))) == [
+        ("withdrawn", "crm", (order.order_id,))
+    ]
+
+
 def test_an_order_that_outlives_a_consent_is_not_made_and_none_is_recalled_when_it_ends() -> None:
     house = House.of()
     order = house.order(grant(until=MINUTE), ordered(1))
