@@ -77,6 +77,9 @@ def arrivals(draw: st.DrawFn, most: int = 60) -> list[tuple[int, int]]:
     events=arrivals(),
     other=arrivals(),
 )
+@example(kind=MINIMA, cap=0, span=30, events=[(100, 1), (110, 0), (105, 0)], other=[])
+@example(kind=MAXIMA, cap=0, span=30, events=[(100, 1), (110, 2), (105, 2), (105, 3)], other=[])
+@example(kind=MINIMA, cap=0, span=30, events=[(100, 1), (100, 1), (105, 1)], other=[])
 def test_a_line_is_a_sorted_list(
     kind: int, cap: int, span: int, events: list[tuple[int, int]], other: list[tuple[int, int]]
 ) -> None:
