@@ -4,8 +4,14 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+    np.seterr(over="ignore")  # interpreted kernels hash with NumPy scalars, which warn where machine integers wrap
+
+collect_ignore_glob = ["fuzz/*_fuzz.py"]  # programs that need atheris; tests run them where it is installed
 
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(

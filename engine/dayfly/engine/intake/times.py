@@ -57,7 +57,7 @@ def rfc3339_to_ms(text: str, *, place: str = "time") -> int:
 def datetime_to_ms(moment: datetime, *, zone: tzinfo = UTC) -> int:
     """Milliseconds UTC of `moment`; without an offset it is read in `zone` (the earlier of two in an autumn's repeated hour).
 
-    >>> datetime_to_ms(datetime(1970, 1, 2, 8), zone=timezone(timedelta(hours=8)))
+    >>> datetime_to_ms(datetime(1970, 1, 2))
     86400000
     """
     aware = moment.replace(tzinfo=zone) if moment.tzinfo is None else moment

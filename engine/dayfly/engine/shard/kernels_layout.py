@@ -30,7 +30,7 @@ DONE, FIRED, CONSENT, MERGE, WAIT, WAITING_DUE, CONSENT_DUE, GROW, FLUSH, TAKE_I
 
 # cells of `Core.control`
 (CLOCK, SEQUENCE, EMITTED, FIRES, HEAP, EVENTS, VALUES, PEOPLE, WAITING, PERSON, ACCEPTED, DUPLICATE, TOO_LATE,
- TOO_FAR, IGNORED, REFUSED, UPDATES, UNSETTLED) = range(18)  # fmt: skip
+ TOO_FAR, IGNORED, REFUSED, UPDATES, UNSETTLED, PASSED) = range(19)  # fmt: skip
 
 # kinds of emitted rows: (kind, at, person, tag or trigger or index, until or reason, sequence)
 ENTER, LEAVE, UNCONSENTED, DEAD = 1, 2, 3, 4

@@ -38,6 +38,7 @@ from dayfly.engine.shard.kernels_layout import (
     MERGE,
     NEWEST,
     NULL,
+    PASSED,
     PEOPLE,
     REFUSED,
     TAKE_IN,
@@ -175,14 +176,16 @@ def _event(core: Core, batch: Batch, index: int) -> int:
     """Handle one event at the clock's instant; a code when someone else must act first (and the event comes again)."""
     program = core.world.program
     person = _person_of(core, batch.subject, index)
-    if not batch.trusted:
+    if not batch.trusted and core.control[PASSED] == 0:
         code = _at_the_door(core, batch, index, person)
         if code != TAKE_IN:
             return code
     if batch.link[index, 0] != 0 or batch.link[index, 1] != 0:
         other = _person_of(core, batch.link, index)
         if person < 0 or other != person:
+            core.control[PASSED] = 1  # the door is asked once, before the merge that the event brings
             return MERGE
+    core.control[PASSED] = 0
     if not batch.trusted:
         remember = core.control[CLOCK] + program.scalars[1] + program.scalars[2]
         put_id(core.seen, batch.event_id[index, 0], batch.event_id[index, 1], remember)

@@ -138,7 +138,7 @@ class Reader:
         """Whether a person carries a tag now, since when, until when by itself, and the sequence of the last change."""
         world = self.arrays.core.world
         row = find_member(world.members, world.meta, line_key(person, tag), False)  # noqa: FBT003 - a kernel's scalar
-        if row < 0:
+        if row < 0 or world.members[row, 1] == 0:
             return False, 0, 0, 0
         _, held, since, _, until, sequence = world.members[row].tolist()
         return bool(held), since, until, sequence

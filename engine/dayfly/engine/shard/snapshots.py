@@ -69,6 +69,9 @@ def write(shard: "Shard") -> bytes:
     history, values, text = _history(shard, now)
     members = core.world.members
     members = members[(members[:, 0] > 0) & ((members[:, 1] != 0) | (members[:, 3] != 0))]
+    members[np.ix_(members[:, 1] == 0, [2, 5])] = (
+        0  # since when and by which decision matter only while a tag is held
+    )
     image = _Image(
         policy_version=policy.version,
         policy_digest=policy.digest,
