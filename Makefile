@@ -12,7 +12,7 @@ SOURCES := engine privacy federation bench
 CHECKED := $(SOURCES) tests tools docs/conf.py
 
 # What the pure-Python run must cover (lines and branches, per cent). Raise it when it holds more; never lower it.
-COVERAGE_FLOOR := 55
+COVERAGE_FLOOR := 93
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -71,8 +71,10 @@ types: $(DEV) ## mypy (strict) and basedpyright
 layers: $(DEV) ## which portion may import which
 	$(BIN)/lint-imports --no-logo
 
+NOJIT_TESTS := tests/privacy tests/engine/tags tests/engine/policy tests/engine/lineage tests/engine/intake tests/engine/runtime tests/engine/shard
+
 test-nojit: $(DEV) ## the tests with numba's JIT off, and the coverage that only shows there
-	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(PYTEST_ARGS)
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(NOJIT_TESTS) $(PYTEST_ARGS)
 
 test-slow: $(DEV) ## the slow tests; DAYFLY_TEST_BUDGET_SECONDS=600 stops starting new ones after ten minutes
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)

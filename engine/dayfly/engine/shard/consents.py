@@ -1,7 +1,8 @@
 """Consent inside the shard: each person's acts, and their compiled form that the kernels test with one instruction."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -40,6 +41,7 @@ class Consents:
 
     arrays: Arrays
     states: dict[int, PersonConsents] = field(default_factory=dict)
+    watched: dict[int, tuple[str, str]] = field(default_factory=dict)
     _groups: list[Requirements] = field(default_factory=list)
     _tags_of: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     _mappings: dict[str, PlatformMapping | None] = field(default_factory=dict)
@@ -109,6 +111,7 @@ class Consents:
             return
         read = records_from_segment if seen.form == "segment" else records_from_rudderstack
         found = read(seen.content, mapping, subject=principal(subject), time_ms=time_ms, source=channel)
+        self.note_repeat(person)
         before = self.of(person, subject)
         after = before.with_observation(found)
         if after.entries is before.entries:  # only the time of the last look changed
@@ -116,13 +119,46 @@ class Consents:
         else:
             self.change(person, after)
 
+    def watch(self, person: int, subject: bytes, channel: str, mark: int, time_ms: int) -> None:
+        """Remember which object was read last: the kernels pass over its repetitions and note only their newest time."""
+        row = self.arrays.core.people[person]
+        repeated = int(row[kernels_layout.CONSENT_SEEN]) == mark
+        latest = max(time_ms, int(row[kernels_layout.CONSENT_SEEN_AT])) if repeated else time_ms
+        row[kernels_layout.CONSENT_SEEN], row[kernels_layout.CONSENT_SEEN_AT] = mark, latest
+        self.watched[person] = (principal(subject), channel)
+
+    def note_repeat(self, person: int) -> None:
+        """Tell a person's consents when the object that was read last was repeated last, which is not a new act."""
+        state, who = self.states.get(person), self.watched.get(person)
+        if state is None or who is None:
+            return
+        latest = int(self.arrays.core.people[person, kernels_layout.CONSENT_SEEN_AT])
+        seen = next((one for one in state.observed if (one.principal, one.source) == who), None)
+        if seen is not None and seen.last_ms < latest:
+            others = (one for one in state.observed if one is not seen)
+            newer = msgspec.structs.replace(seen, last_ms=latest)
+            self.states[person] = replace(state, observed=tuple(sorted((*others, newer))))
+
+    def note_repeats(self) -> None:
+        """`note_repeat` for everybody, before the states are written down."""
+        for person in self.watched:
+            self.note_repeat(person)
+
+    def forget(self, person: int) -> None:
+        """Forget what a person said."""
+        self.states.pop(person, None)
+        self.watched.pop(person, None)
+
     def withdraw(self, person: int, subject: bytes, purpose: str, topic: str, now_ms: int) -> None:
         """Withdraw everything under a purpose and a topic."""
         scope = Scope(purposes=(purpose,), topics=(topic,))
         self.change(person, self.of(person, subject).with_withdrawal(scope, now_ms))
 
     def merge(self, stays: int, goes: int, names: tuple[bytes, bytes], now_ms: int) -> None:
-        """Join the consents of two persons who turned out to be one."""
+        """Join the consents of two persons who turned out to be one; objects in events are read anew from now on."""
+        for person in (stays, goes):
+            self.note_repeat(person)
+            self.watched.pop(person, None)
         mine, other = self.states.get(stays), self.states.pop(goes, None)
         if mine is None and other is None:
             return

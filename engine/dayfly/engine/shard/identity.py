@@ -99,6 +99,7 @@ def merge(arrays: Arrays, stays: int, goes: int, names: Sequence[bytes]) -> None
     for low, high in words(names):
         put_id(core.ids, low, high, stays)
     core.people[goes, [kernels_layout.ALIVE, kernels_layout.CONSENT_DUE_AT, kernels_layout.CONSENT_SEEN]] = 0
+    core.people[[goes, stays], kernels_layout.CONSENT_SEEN_AT] = 0
     core.people[stays, kernels_layout.CONSENT_SEEN] = (
         0  # the next object is read again, now for the whole person
     )

@@ -47,7 +47,7 @@ class Core(NamedTuple):
         ids: Pseudonym -> person number.
         seen: Event id -> instant until which it is remembered.
         people: int64[persons, 8]: last event, next consent boundary (0: none), digest of the last consent object, alive,
-            newest event time.
+            newest event time, newest time at which that consent object was repeated.
         names: uint64[persons, 2], pseudonym of each person.
         masks: uint64[persons, words], which consent requirements are met now.
         history: int64[events, 8]: time, person, type, channel, start of values, previous event of the person, digest.

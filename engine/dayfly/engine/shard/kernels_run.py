@@ -15,6 +15,7 @@ from dayfly.engine.shard.kernels_layout import (
     CLOCK,
     CONSENT,
     CONSENT_SEEN,
+    CONSENT_SEEN_AT,
     DEAD,
     DONE,
     DUPLICATE,
@@ -38,6 +39,7 @@ from dayfly.engine.shard.kernels_layout import (
     MERGE,
     NEWEST,
     NULL,
+    OBSERVED,
     PASSED,
     PEOPLE,
     REFUSED,
@@ -136,11 +138,26 @@ def _refused_at_the_door(core: Core, batch: Batch, index: int) -> bool:
 
 
 @inlined_kernel
-def consent_mark(digest: int, channel: int) -> int:
-    """What `Core.people` remembers of a consent object: the same object from another channel is another one."""
+def consent_mark(digest: int, channel: int, subject: int) -> int:
+    """What `Core.people` remembers of a consent object: from another channel or under another name it is another one."""
     if digest == np.uint64(0):
         return np.int64(0)
-    return np.int64((np.uint64(digest) ^ (np.uint64(channel) << np.uint64(56))) | np.uint64(1))
+    mixed = np.uint64(digest) ^ (np.uint64(channel) << np.uint64(56)) ^ (np.uint64(subject) << np.uint64(1))
+    return np.int64(mixed | np.uint64(1))
+
+
+@inlined_kernel
+def _repeats_consent(core: Core, batch: Batch, index: int, person: int) -> bool:
+    """Whether the event's consent object (if any) says again what was said last; the time of that is noted."""
+    mark = consent_mark(batch.consent_digest[index], batch.channel[index], batch.subject[index, 0])
+    if mark == 0:
+        return True
+    if person < 0 or core.people[person, CONSENT_SEEN] != mark:
+        return False
+    if batch.time[index] < core.people[person, CONSENT_SEEN_AT]:
+        return core.control[OBSERVED] != 0  # an earlier one may make a grant older: it is read, once
+    core.people[person, CONSENT_SEEN_AT] = batch.time[index]
+    return True
 
 
 @inlined_kernel
@@ -150,9 +167,9 @@ def _at_the_door(core: Core, batch: Batch, index: int, person: int) -> int:
     if _refused_at_the_door(core, batch, index):
         return DONE
     now = control[CLOCK]
-    seen = consent_mark(batch.consent_digest[index], batch.channel[index])
-    if seen != 0 and (person < 0 or core.people[person, CONSENT_SEEN] != seen):
+    if not _repeats_consent(core, batch, index, person):
         return CONSENT
+    control[OBSERVED] = 0
     bit = program.channel_bit[batch.channel[index]]
     if bit >= 0 and (person < 0 or not allowed(core, person, bit)):
         control[REFUSED] += 1

@@ -169,11 +169,13 @@ class Shard:
             subject, channel = _name(batch.subject[index]), int(batch.channel[index])
             person = identity.meet(self.arrays, subject)
             seen = batch.consents[int(batch.consent[index])]
-            self.consents.observe(
-                person, subject, seen, self.policy.catalog.channels[channel], int(batch.time_ms[index])
+            time_ms = int(batch.time_ms[index])
+            mark = kernels_run.consent_mark(batch.consent_digest[index], channel, batch.subject[index, 0])
+            self.consents.observe(person, subject, seen, self.policy.catalog.channels[channel], time_ms)
+            self.consents.watch(person, subject, self.policy.catalog.channels[channel], int(mark), time_ms)
+            self.arrays.core.control[kernels_layout.OBSERVED] = (
+                1  # the event comes again with its object read
             )
-            mark = kernels_run.consent_mark(batch.consent_digest[index], channel)
-            self.arrays.core.people[person, kernels_layout.CONSENT_SEEN] = mark
             self._recheck(person)
 
     def _waiting_due(self) -> None:
@@ -276,7 +278,7 @@ class Shard:
             ended = self.orders.forget(person)
             if ended:
                 self._out.recalls += recalls(ended, self._next(), self.clock_ms, "erased")
-            self.consents.states.pop(person, None)
+            self.consents.forget(person)
             identity.erase(self.arrays, person, names)
         self.waiting.forget(names)
         identity.forget_unused_texts(self.arrays)
@@ -427,6 +429,7 @@ class Shard:
 
     def snapshot(self) -> bytes:
         """Everything that the future depends on, in canonical form: equal states give equal bytes."""
+        self.consents.note_repeats()
         return snapshots.write(self)
 
     @classmethod

@@ -32,6 +32,7 @@ __all__ = ["read", "write"]
 
 _MAGIC: Final = b"dayfly-shard-1\n"
 _DIGEST_BYTES: Final = 32
+_PEOPLE_COLUMNS: Final = [kernels_layout.CONSENT_SEEN, kernels_layout.ALIVE, kernels_layout.CONSENT_SEEN_AT]
 
 Words = npt.NDArray[np.int64]
 
@@ -55,6 +56,7 @@ class _Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     members: bytes
     timers: bytes
     consents: list[tuple[int, bytes]]
+    watched: list[tuple[int, str, str]]
     orders: list[LiveOrder]
     fired: list[tuple[int, str, int]]
     waiting: dict[str, bytes]
@@ -78,7 +80,7 @@ def write(shard: "Shard") -> bytes:
         tag_names=tuple(tag.name for tag in arrays.compiled.tags),
         clock_ms=now,
         sequence=int(core.control[kernels_layout.SEQUENCE]),
-        people=_bytes(people[:, [kernels_layout.CONSENT_SEEN, kernels_layout.ALIVE]]),
+        people=_bytes(people[:, _PEOPLE_COLUMNS]),
         names=_bytes(core.names[: len(people)]),
         ids=_bytes(_sorted_ids(core.ids.keys, core.ids.values)),
         aliases={person: sorted(names) for person, names in sorted(shard.aliases.items())},
@@ -89,6 +91,7 @@ def write(shard: "Shard") -> bytes:
         members=_bytes(members[np.argsort(members[:, 0])]),
         timers=_bytes(arrays.live_timers()),
         consents=[(person, state.to_bytes()) for person, state in sorted(shard.consents.states.items())],
+        watched=sorted((person, *who) for person, who in shard.consents.watched.items()),
         orders=[order for order in shard.orders.live.values() if order.expires_at_ms > now],
         fired=sorted((person, name, at) for (person, name), at in shard.orders.last_fired.items()),
         waiting=_waiting(shard),
@@ -211,6 +214,7 @@ def read(shard: "Shard", data: bytes) -> None:
     _read_timers(shard, image)
     for order in image.orders:
         shard.orders.add(order)
+    shard.consents.watched.update({person: (who, source) for person, who, source in image.watched})
     shard.orders.last_fired.update({(person, name): at for person, name, at in image.fired})
     _read_waiting(shard, image)
 
@@ -240,7 +244,7 @@ def _array(data: bytes, kind: type[np.generic], width: int) -> npt.NDArray[np.ge
 
 def _read_people(shard: "Shard", image: _Image) -> None:
     arrays = shard.arrays
-    columns, names = _array(image.people, np.int64, 2), _array(image.names, np.uint64, 2)
+    columns, names = _array(image.people, np.int64, 3), _array(image.names, np.uint64, 2)
     control = arrays.core.control
     control[kernels_layout.CLOCK], control[kernels_layout.SEQUENCE] = image.clock_ms, image.sequence
     while len(arrays.core.people) < len(columns) + 16:
@@ -248,7 +252,7 @@ def _read_people(shard: "Shard", image: _Image) -> None:
         arrays.grow()
     core = arrays.core
     control[kernels_layout.PEOPLE] = len(columns)
-    core.people[: len(columns), [kernels_layout.CONSENT_SEEN, kernels_layout.ALIVE]] = columns
+    core.people[: len(columns), _PEOPLE_COLUMNS] = columns
     core.people[: len(columns), kernels_layout.LAST_EVENT] = -1
     core.people[: len(columns), kernels_layout.NEWEST] = NULL
     core.names[: len(columns)] = names
