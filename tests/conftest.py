@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if os.environ.get("NUMBA_DISABLE_JIT") == "1":
-    np.seterr(over="ignore")  # interpreted kernels hash with NumPy scalars, which warn where machine integers wrap
+    np.seterr(
+        over="ignore"
+    )  # interpreted kernels hash with NumPy scalars, which warn where machine integers wrap
 
 collect_ignore_glob = ["fuzz/*_fuzz.py"]  # programs that need atheris; tests run them where it is installed
 

@@ -53,12 +53,18 @@ def to_micro(value: float | str | Decimal) -> int:
     try:
         number = Decimal(repr(value) if isinstance(value, float) else value)
         if not number.is_finite():
-            raise ValueOutOfRange(f"number={value!r} must be finite; send a decimal number or leave the field out")
+            raise ValueOutOfRange(
+                f"number={value!r} must be finite; send a decimal number or leave the field out"
+            )
         if abs(number) > MAX_MICRO // MICRO:
-            raise ValueOutOfRange(f"number={value!r} must lie within ±{MAX_MICRO // MICRO}; rescale the field's unit")
+            raise ValueOutOfRange(
+                f"number={value!r} must lie within ±{MAX_MICRO // MICRO}; rescale the field's unit"
+            )
         return int((number * MICRO).to_integral_value(rounding=ROUND_HALF_EVEN))
     except InvalidOperation as error:
-        raise ValueOutOfRange(f"number={value!r} must be a decimal number; fix the field or its mapping") from error
+        raise ValueOutOfRange(
+            f"number={value!r} must be a decimal number; fix the field or its mapping"
+        ) from error
 
 
 def from_micro(micro: int) -> Decimal:
@@ -105,7 +111,9 @@ class EventType:
             if spec.name == name:
                 return index
         known = ", ".join(spec.name for spec in self.fields) or "none"
-        raise CatalogError(f"field={name!r} must be declared for event {self.name!r}; declare it or use one of: {known}")
+        raise CatalogError(
+            f"field={name!r} must be declared for event {self.name!r}; declare it or use one of: {known}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,9 @@ class Catalog:
             CatalogError: the channel is not declared.
         """
         if name not in self.channels:
-            raise CatalogError(f"channel={name!r} must be declared; declare it or use one of: {', '.join(self.channels)}")
+            raise CatalogError(
+                f"channel={name!r} must be declared; declare it or use one of: {', '.join(self.channels)}"
+            )
         return self.channels.index(name)
 
 

@@ -15,7 +15,16 @@ import numpy.typing as npt
 from dayfly.engine.catalog import NULL, Catalog, FieldType, from_micro, to_micro
 from dayfly.engine.errors import ValueOutOfRange
 
-__all__ = ["LENGTH_BITS", "MAX_STRING_BYTES", "Event", "EventBatch", "ObservedConsent", "Value", "pack_string", "unpack_string"]
+__all__ = [
+    "LENGTH_BITS",
+    "MAX_STRING_BYTES",
+    "Event",
+    "EventBatch",
+    "ObservedConsent",
+    "Value",
+    "pack_string",
+    "unpack_string",
+]
 
 LENGTH_BITS: Final = 20
 """Low bits of a packed string that hold its length in bytes; the rest is its offset in the batch's buffer."""
@@ -169,7 +178,9 @@ def _pack(value: Value, kind: FieldType, buffer: bytearray) -> int:
     if kind is FieldType.STRING and isinstance(value, str):
         encoded = value.encode()
         if len(encoded) > MAX_STRING_BYTES:
-            raise ValueOutOfRange(f"string of {len(encoded)} bytes must have at most {MAX_STRING_BYTES}; mask it by truncation")
+            raise ValueOutOfRange(
+                f"string of {len(encoded)} bytes must have at most {MAX_STRING_BYTES}; mask it by truncation"
+            )
         buffer += encoded
         return pack_string(len(buffer) - len(encoded), len(encoded))
     if kind is FieldType.BOOLEAN and isinstance(value, bool):

@@ -90,5 +90,13 @@ class Tick:
 
 
 Input: TypeAlias = (
-    EventBatch | ConsentGiven | ConsentWithdrawn | Publish | Merge | Erase | OrderRefused | FragmentEnded | Tick
+    EventBatch
+    | ConsentGiven
+    | ConsentWithdrawn
+    | Publish
+    | Merge
+    | Erase
+    | OrderRefused
+    | FragmentEnded
+    | Tick
 )

@@ -5,7 +5,16 @@ from typing import Literal, TypeAlias
 
 from dayfly.engine.tags.tree import EventMatch, Measure
 
-__all__ = ["Contradiction", "FieldSource", "OnEvent", "OnTag", "TagHeld", "TagValue", "Trigger", "TriggerField"]
+__all__ = [
+    "Contradiction",
+    "FieldSource",
+    "OnEvent",
+    "OnTag",
+    "TagHeld",
+    "TagValue",
+    "Trigger",
+    "TriggerField",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def check_shape(value: object, settings: Settings) -> None:
     """
     members = 0
     depth = 0
-    level: list[object] = [value]
+    level: list[Any] = [value]
     while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1
         members += sum(len(item) for item in level if isinstance(item, dict))

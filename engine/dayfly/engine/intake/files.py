@@ -10,8 +10,8 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from pyarrow import csv as pa_csv
+from pyarrow import parquet as pa_parquet
 
 from dayfly.engine.errors import IntakeError
 from dayfly.engine.intake.context import Context
@@ -118,18 +118,18 @@ def csv_rows(path: Path, mapping: FileMapping) -> Iterator[RowOrBad]:
         broken.append(BadRow(error, place, row.text.encode(errors="replace")))
         return "skip"
 
-    convert = pa.csv.ConvertOptions(
+    convert = pa_csv.ConvertOptions(
         include_columns=list(columns),
         column_types={name: pa.binary() for name in columns},
         strings_can_be_null=False,
     )
-    parse = pa.csv.ParseOptions(
+    parse = pa_csv.ParseOptions(
         delimiter=mapping.delimiter, newlines_in_values=True, invalid_row_handler=on_invalid
     )
-    read = pa.csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
+    read = pa_csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False)
     number = 0
     try:
-        with pa.csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as reader:
+        with pa_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as reader:
             for batch in reader:
                 for cells in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                     number += 1
@@ -158,7 +158,7 @@ def parquet_rows(path: Path, mapping: FileMapping) -> Iterator[RowOrBad]:
     columns = mapping.columns()
     number = 0
     try:
-        with pa.parquet.ParquetFile(path) as file:
+        with pa_parquet.ParquetFile(path) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise pa.ArrowInvalid(f"columns {missing} are missing")

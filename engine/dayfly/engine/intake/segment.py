@@ -225,7 +225,10 @@ def _consent_members(context: Mapping[str, Any]) -> list[tuple[ConsentForm, str]
     if "consentManagement" in context:
         found.append(("rudderstack", "consentManagement"))
     if not found:
-        found = [("tcf", name) for name in _TC_IN_CONTEXT if name in context][:1]
+        for name in _TC_IN_CONTEXT:
+            if name in context:
+                found.append(("tcf", name))
+                break
     answers = [form for form in found if form[0] != "tcf"]
     return answers or found
 

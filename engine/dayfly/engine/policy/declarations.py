@@ -41,7 +41,7 @@ def read_settings(context: Context) -> Settings:
             spot = Spot(document, (key,))
             if key == "kind" or not context.sound(spot):
                 continue
-            name = _DURATIONS.get(key, key)
+            name = str(_DURATIONS.get(key, key))
             if name in given:
                 context.say(spot, f"{key}={value!r} must be set once; remove one of them")
                 continue

@@ -311,6 +311,7 @@ class Verifier:
             InvalidFragment: Not genuine for this issuer, audience and time; carries no reason.
             ExpiredFragment: Genuine, but `now_ms >= exp`.
         """
+        reason = ""
         try:
             verified = self._genuine(token)
             _require(verified.claims.nbf * 1000 <= now_ms + self._skew_ms, "not yet valid")

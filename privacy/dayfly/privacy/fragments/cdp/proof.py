@@ -171,6 +171,8 @@ def check_proof(
         "ath": b64url(token_hash),
         "otk": b64url(hashlib.sha256(one_time_public).digest()),
     }
+    claims: dict[str, Any] = {}
+    jti: object = None
     try:
         holder, claims = _read(proof)
         iat, jti = claims["iat"], claims["jti"]

@@ -42,13 +42,16 @@ class NoteSigner(Protocol):
     @property
     def name(self) -> str:
         """Key name, for example `cdp.example/fragments`."""
+        ...
 
     @property
     def key_id(self) -> bytes:
         """Four bytes."""
+        ...
 
-    def sign(self, text: bytes) -> bytes:
+    def sign(self, text: bytes, /) -> bytes:
         """Signature over the text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
