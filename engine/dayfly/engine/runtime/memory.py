@@ -11,11 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import msgspec
-import numpy as np
 
 from dayfly.engine.decisions import Decisions, OrderMade, Recall
 from dayfly.engine.errors import LineageError
-from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import (
     ConsentGiven,
     ConsentWithdrawn,
@@ -185,7 +183,7 @@ class MemoryEngine:
 
     def take(self, result: IntakeResult, now_ms: int) -> Outcome:
         """Take the outcome of an intake call in, decide, mint."""
-        outcome = self.apply([_contiguous(result.batch), *result.merges], now_ms)
+        outcome = self.apply([result.batch, *result.merges], now_ms)
         return replace(outcome, intake=result.counts)
 
     def consent(self, subject: bytes, record: ConsentRecord, now_ms: int) -> Outcome:
@@ -358,19 +356,6 @@ class MemoryEngine:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
-
-
-def _contiguous(batch: EventBatch) -> EventBatch:
-    """The batch with its ids in rows one after the other: the one layout that the kernels are compiled for."""
-    if batch.subject.flags.c_contiguous and batch.event_id.flags.c_contiguous:
-        return batch
-    return replace(
-        batch,
-        subject=np.ascontiguousarray(batch.subject),
-        link=np.ascontiguousarray(batch.link),
-        event_id=np.ascontiguousarray(batch.event_id),
-        digest=np.ascontiguousarray(batch.digest),
-    )
 
 
 def _joined(parts: Sequence[Decisions]) -> Decisions:
