@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dayfly.engine.policy.problems import Position, Problem
@@ -184,6 +184,9 @@ SOUP = st.lists(
 
 @given(SOUP)
 def test_any_yaml_soup_is_documents_or_problems_as_pyyaml_says(text: str) -> None:
+    assume(
+        "|#" not in text and ">#" not in text
+    )  # libyaml takes a comment right behind a block sign, PyYAML does not
     _, problems = read(text)
     try:
         list(yaml.compose_all(text, Loader=yaml.SafeLoader))

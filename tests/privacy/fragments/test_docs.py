@@ -92,6 +92,8 @@ def test_the_four_files_work_copied_out_of_dayfly(tmp_path: Path) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     package = Path(wire.__file__).parent
+    if "site-packages" in package.parts:
+        pytest.skip("an installed dayfly would be found before the copied files; the source tree shows it")
     target = tmp_path / "dayfly" / "privacy" / "fragments"
     target.mkdir(parents=True)
     shutil.copy(errors.__file__, target.parent)
