@@ -10,6 +10,19 @@
     │   └── BrokenChain                    a hash chain of records or of the audit log does not hold
     ├── DeidentificationError
     ├── TransferRefused
+    ├── KeyStoreError
+    │   ├── KeyDestroyed                   a data key is gone for good; carries its id and purpose
+    │   ├── UnknownKey                     no key of that id, version or name was ever made
+    │   ├── WrongKey                       a passphrase, key-encryption key or keyring entry does not open it
+    │   ├── KeyStoreDamaged                truncated, flipped bits, or parts that do not belong together
+    │   ├── KeyStoreForeign                a whole file, but of another tenant or of another kind
+    │   ├── KeyStoreVersion                written by a newer format than this one reads
+    │   ├── KeyStoreExists                 a new one was asked for where one is already
+    │   ├── KeyStoreBusy                   another process has it open, or changed it since it was read
+    │   ├── KeyStoreFailed                 the disk refused, or the store is closed
+    │   ├── KeyFileUnsafe                  mode, owner or kind of a file or folder lets others in
+    │   ├── KeyringUnavailable             no OS keyring: extra not installed, or no backend that keeps secrets
+    │   └── KmsFailed                      the KMS refused, timed out or answered nonsense; nothing was changed
     └── FragmentError
         ├── InvalidOrder (ValueError)     an order breaks a rule of the format; nothing was minted
         ├── MintRefused                   consent, supersession or repetition says no; nothing was minted
@@ -40,12 +53,25 @@ __all__ = [
     "InvalidKeySet",
     "InvalidOrder",
     "InvalidReceipt",
+    "KeyDestroyed",
+    "KeyFileUnsafe",
     "KeyRotationError",
+    "KeyStoreBusy",
+    "KeyStoreDamaged",
+    "KeyStoreError",
+    "KeyStoreExists",
+    "KeyStoreFailed",
+    "KeyStoreForeign",
+    "KeyStoreVersion",
+    "KeyringUnavailable",
+    "KmsFailed",
     "LeaseRefused",
     "MemoryNotLocked",
     "MintRefused",
     "NonceRequired",
     "TransferRefused",
+    "UnknownKey",
+    "WrongKey",
 ]
 
 
@@ -161,3 +187,70 @@ class MemoryNotLocked(FragmentError):  # noqa: N818 - reads as the fact it state
 
 class FragmentServiceClosed(FragmentError):  # noqa: N818 - reads as the fact it states
     """The service was closed, or this process is a forked child; its keys are gone."""
+
+
+# --- Keys ------------------------------------------------------------------------------------------------------------
+
+
+class KeyStoreError(DayflyError):
+    """Root of the errors of key files, slot files and key services. No message ever holds a byte of a key."""
+
+
+class KeyDestroyed(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """A data key was destroyed; what it encrypted can never be read again.
+
+    Attributes:
+        key_id: Which key.
+        purpose: What it was for; empty where only the id is still known.
+    """
+
+    def __init__(self, key_id: int, purpose: str) -> None:
+        super().__init__(
+            f"key_id={key_id!r} purpose={purpose!r} must be a live key; it was destroyed, so treat its data as erased"
+        )
+        self.key_id = key_id
+        self.purpose = purpose
+
+
+class UnknownKey(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """No key of that id, version or name was ever made here."""
+
+
+class WrongKey(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """The passphrase, key-encryption key or keyring entry is not the one that sealed this."""
+
+
+class KeyStoreDamaged(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """A key file or slot file is truncated, altered or incomplete; nothing was overwritten."""
+
+
+class KeyStoreForeign(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """The file is whole, but belongs to another tenant or is no key store at all; nothing was overwritten."""
+
+
+class KeyStoreVersion(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """The file was written in a newer format; nothing was overwritten."""
+
+
+class KeyStoreExists(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """A new store was asked for where one is already; nothing was overwritten."""
+
+
+class KeyStoreBusy(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """Another process holds the store open, or changed the key file after this one had read it."""
+
+
+class KeyStoreFailed(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """The operating system refused to read or write, or the store was closed."""
+
+
+class KeyFileUnsafe(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """Others than the owner can read, write or replace a key file."""
+
+
+class KeyringUnavailable(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """There is no keyring of the operating system to keep the sealing key in."""
+
+
+class KmsFailed(KeyStoreError):  # noqa: N818 - reads as the fact it states
+    """The key-management service did not wrap or unwrap; the key file and the keys in memory are as before."""
