@@ -13,6 +13,11 @@
         ├── ShardError                      an input that the shard cannot apply
         │   └── SnapshotError (ValueError)  bytes that are no snapshot of this version
         ├── LineageError                    no lineage for what was asked
+        ├── DeliveryError                   delivery to CRMs cannot go on; `delivery.db` is damaged, foreign or cannot be written
+        │   ├── DeliverySettingsError (ValueError)  settings of the endpoints are refused
+        │   ├── FeedOutOfOrder (ValueError) a feed item contradicts what was read before
+        │   ├── UnknownRecipient (LookupError)      no endpoint or audience of that name
+        │   └── AddressRefused              an endpoint's address may not be connected to
         └── GeneratorError (ValueError)     a setting of the event generator breaks its rule
 
 Each message names the value, the rule and the way out.
@@ -21,8 +26,12 @@ Each message names the value, the rule and the way out.
 from dayfly.privacy.errors import DayflyError
 
 __all__ = [
+    "AddressRefused",
     "CatalogError",
+    "DeliveryError",
+    "DeliverySettingsError",
     "EngineError",
+    "FeedOutOfOrder",
     "GeneratorError",
     "IntakeError",
     "LineageError",
@@ -32,6 +41,7 @@ __all__ = [
     "SnapshotError",
     "TagDocumentError",
     "TagError",
+    "UnknownRecipient",
     "ValueOutOfRange",
 ]
 
@@ -116,3 +126,26 @@ class GeneratorError(EngineError, ValueError):
 
 class RunError(EngineError, ValueError):
     """A run cannot begin: an event file, a setting or the output folder is refused; nothing was written."""
+
+
+# --- delivery --------------------------------------------------------------------------------------------------------
+
+
+class DeliveryError(EngineError):
+    """Delivery to CRMs cannot go on: its state on disk is damaged, foreign, or cannot be written."""
+
+
+class DeliverySettingsError(DeliveryError, ValueError):
+    """Settings of the endpoints are refused; no secret is repeated in the message."""
+
+
+class FeedOutOfOrder(DeliveryError, ValueError):  # noqa: N818 - reads as the fact it states
+    """A feed item contradicts what was read before; nothing of its batch was taken."""
+
+
+class UnknownRecipient(DeliveryError, LookupError):  # noqa: N818 - reads as the fact it states
+    """There is no endpoint or audience of that name."""
+
+
+class AddressRefused(DeliveryError):  # noqa: N818 - reads as the fact it states
+    """An endpoint's address may not be connected to: it is not public, and its network is not listed."""
