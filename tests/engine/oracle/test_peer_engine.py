@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from dayfly.bench.peer_engine import PeerEngine, Row, UnsupportedTag
+from dayfly.bench.peer_plain import PlainEngine
 from dayfly.engine.events import Event, EventBatch
 from dayfly.engine.tags.tree import (
     Absent,
@@ -71,8 +72,9 @@ def _rows(events: list[Event]) -> list[Row]:
     ]
 
 
+@pytest.mark.parametrize("kind", [PeerEngine, PlainEngine])
 @pytest.mark.parametrize("seed", range(6))
-def test_the_peer_enters_tags_when_the_oracle_does(seed: int) -> None:
+def test_the_peers_enter_tags_when_the_oracle_does(seed: int, kind: type[PeerEngine]) -> None:
     rng = random.Random(seed)
     base = random_policy(rng, 0)
     rules = policy(*_tags(rng, 30), settings=base.settings)
@@ -85,7 +87,7 @@ def test_the_peer_enters_tags_when_the_oracle_does(seed: int) -> None:
     ]
     judge = OracleEngine(rules, Everyone(), track=True)
     judge.apply(inputs, EPOCH_MS)
-    peer = PeerEngine(rules)
+    peer = kind(rules)
     fires = []
     for batch in inputs:
         fires += peer.feed_events(_rows(events_of(batch, rules.catalog)))
