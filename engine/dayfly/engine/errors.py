@@ -18,6 +18,20 @@
         │   ├── FeedOutOfOrder (ValueError) a feed item contradicts what was read before
         │   ├── UnknownRecipient (LookupError)      no endpoint or audience of that name
         │   └── AddressRefused              an endpoint's address may not be connected to
+        ├── StoreError                      the store on disk cannot be used as asked
+        │   ├── StoreLocked                 another process writes to the folder; carries its pid
+        │   ├── StoreForeign                not ours: another tenant, other keys, or not a store at all
+        │   ├── StoreDamaged                what was written is not there any more; carries file and offset
+        │   ├── StoreVersion                written by a newer version
+        │   ├── StoreFull                   no room left on the disk
+        │   ├── StoreUnusable               the system refuses: read-only, no permission, input/output error
+        │   ├── StoreTimeout (TimeoutError) not durable in the time given
+        │   ├── LogFailed                   the log failed or is closed; it takes nothing more
+        │   └── FrameError                  a durable frame holds something that this version cannot read
+        ├── EngineClosed                    the engine is closed
+        ├── EngineBusy                      more waits than may wait
+        ├── EngineFailed                    the engine stopped; what was acknowledged is safe on disk
+        ├── FeedGap (LookupError)           feed items asked for are gone
         └── GeneratorError (ValueError)     a setting of the event generator breaks its rule
 
 Each message names the value, the rule and the way out.
@@ -30,15 +44,29 @@ __all__ = [
     "CatalogError",
     "DeliveryError",
     "DeliverySettingsError",
+    "EngineBusy",
+    "EngineClosed",
     "EngineError",
+    "EngineFailed",
+    "FeedGap",
     "FeedOutOfOrder",
+    "FrameError",
     "GeneratorError",
     "IntakeError",
     "LineageError",
+    "LogFailed",
     "PolicyError",
     "RunError",
     "ShardError",
     "SnapshotError",
+    "StoreDamaged",
+    "StoreError",
+    "StoreForeign",
+    "StoreFull",
+    "StoreLocked",
+    "StoreTimeout",
+    "StoreUnusable",
+    "StoreVersion",
     "TagDocumentError",
     "TagError",
     "UnknownRecipient",
@@ -149,3 +177,78 @@ class UnknownRecipient(DeliveryError, LookupError):  # noqa: N818 - reads as the
 
 class AddressRefused(DeliveryError):  # noqa: N818 - reads as the fact it states
     """An endpoint's address may not be connected to: it is not public, and its network is not listed."""
+
+
+# --- store: log, snapshots, directory --------------------------------------------------------------------------------
+
+
+class StoreError(EngineError):
+    """The store on disk cannot be used as asked."""
+
+
+class StoreLocked(StoreError):  # noqa: N818 - reads as the fact it states
+    """Another process writes to the folder. `pid` is that process, or None when it could not be read."""
+
+    def __init__(self, message: str, *, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class StoreForeign(StoreError):  # noqa: N818 - reads as the fact it states
+    """The files are not ours: another tenant's, written under other keys, or no store at all. Nothing was changed."""
+
+
+class StoreDamaged(StoreError):  # noqa: N818 - reads as the fact it states
+    """What was acknowledged is not there as it was written. `path` and `offset` say where; nothing was changed."""
+
+    def __init__(self, message: str, *, path: str = "", offset: int = -1) -> None:
+        super().__init__(message)
+        self.path = path
+        self.offset = offset
+
+
+class StoreVersion(StoreError):  # noqa: N818 - reads as the fact it states
+    """The files were written by a newer version. Nothing was changed."""
+
+
+class StoreFull(StoreError):  # noqa: N818 - reads as the fact it states
+    """No room is left on the disk, in the quota or under the file size limit."""
+
+
+class StoreUnusable(StoreError):  # noqa: N818 - reads as the fact it states
+    """The operating system refuses: read-only, no permission, input/output error. `errno` is its number."""
+
+    def __init__(self, message: str, *, errno: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class StoreTimeout(StoreError, TimeoutError):  # noqa: N818 - reads as the fact it states
+    """A position was not durable in the time given; it may still become so."""
+
+
+class LogFailed(StoreError):  # noqa: N818 - reads as the fact it states
+    """The log failed, or is closed: it takes nothing more. What was acknowledged before is safe."""
+
+
+class FrameError(StoreError):
+    """A durable frame or host state holds something that this version cannot read."""
+
+
+# --- the durable engine ----------------------------------------------------------------------------------------------
+
+
+class EngineClosed(EngineError):  # noqa: N818 - reads as the fact it states
+    """The engine is closed."""
+
+
+class EngineBusy(EngineError):  # noqa: N818 - reads as the fact it states
+    """More waits than may wait; nothing of the call was taken."""
+
+
+class EngineFailed(EngineError):  # noqa: N818 - reads as the fact it states
+    """The engine stopped because its log or its state cannot be trusted any more. What was acknowledged is safe on disk."""
+
+
+class FeedGap(EngineError, LookupError):  # noqa: N818 - reads as the fact it states
+    """Feed items between the position asked for and the oldest kept are gone."""
