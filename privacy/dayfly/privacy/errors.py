@@ -31,6 +31,8 @@
         ├── LeaseRefused                  the key (or answer) is not given; `reason` is a code
         │   └── NonceRequired             prove again with the nonce it carries
         ├── InvalidReceipt                a receipt, proof or checkpoint does not hold
+        ├── TombstoneLogError             the tombstone log on disk is damaged, rolled back, foreign or in use
+        │   └── TombstoneConflict         an entry does not continue the log
         ├── InvalidKeySet (ValueError)    a key set cannot be used at all
         ├── KeyRotationError              a signing key would be used before it was published, or too late
         ├── MemoryNotLocked               the operating system refused to lock the key memory
@@ -69,6 +71,8 @@ __all__ = [
     "MemoryNotLocked",
     "MintRefused",
     "NonceRequired",
+    "TombstoneConflict",
+    "TombstoneLogError",
     "TransferRefused",
     "UnknownKey",
     "WrongKey",
@@ -171,6 +175,14 @@ class NonceRequired(LeaseRefused):
 
 class InvalidReceipt(FragmentError):  # noqa: N818 - reads as the fact it states
     """A deletion receipt, a log proof or a checkpoint does not hold."""
+
+
+class TombstoneLogError(FragmentError):
+    """The tombstone log on disk is damaged, was put back to an older state, is of another kind, or is in use."""
+
+
+class TombstoneConflict(TombstoneLogError):  # noqa: N818 - reads as the fact it states
+    """An entry stands in the log already with other content, or would leave a gap; nothing was changed."""
 
 
 class InvalidKeySet(FragmentError, ValueError):  # noqa: N818 - reads as the fact it states

@@ -1,6 +1,7 @@
 """The tombstone log with its balance: minted = live + tombstones, at every signed checkpoint."""
 
 from collections import deque
+from typing import Protocol
 
 from dayfly.privacy.fragments.cdp.registry import Entry
 from dayfly.privacy.fragments.orders import Destroyed, DestroyReason
@@ -10,11 +11,66 @@ from .note import Checkpoint, NoteSigner, sign_note
 from .receipt import DeletionReceipt, Tombstone
 from .sink import TombstoneSink
 
-__all__ = ["Graveyard"]
+__all__ = ["Graves", "Graveyard", "death_of", "stone_of"]
+
+
+class Graves(Protocol):
+    """What a fragment service needs of a graveyard. Touched only under the service's lock."""
+
+    minted: int
+    """Fragments minted since the log began; the service counts it up."""
+
+    def __len__(self) -> int:
+        """Number of tombstones."""
+        ...
+
+    def bury(self, entry: Entry, reason: DestroyReason, now_ms: int) -> Destroyed:
+        """Append the tombstone of a fragment whose key is overwritten already."""
+        ...
+
+    def checkpoint(self, live: int, now_ms: int) -> str:
+        """Sign the log as it stands, with `live` fragments alive."""
+        ...
+
+    def receipt(self, jti: str, live: int, now_ms: int) -> DeletionReceipt | None:
+        """Receipt of a dead fragment, or None."""
+        ...
+
+    def consistency(self, old_size: int, size: int) -> tuple[bytes, ...]:
+        """Proof that the log of `size` only appended to that of `old_size`."""
+        ...
+
+
+def stone_of(entry: Entry, reason: DestroyReason, now_ms: int) -> Tombstone:
+    """The tombstone of a fragment."""
+    return Tombstone(
+        jti=entry.jti,
+        kc=entry.kc,
+        iat=entry.iat,
+        exp=entry.exp,
+        dead_ms=now_ms,
+        reason=reason,
+        leases=entry.leases,
+    )
+
+
+def death_of(entry: Entry, reason: DestroyReason, now_ms: int) -> Destroyed:
+    """What the caller learns of a fragment's death."""
+    view = entry.view
+    return Destroyed(
+        jti=entry.jti,
+        order_id=view.order_id,
+        audience=view.audience,
+        subject=view.subject,
+        reason=reason,
+        at_ms=now_ms,
+        leases=entry.leases,
+        consent=view.consent,
+    )
 
 
 class Graveyard:
-    """Counts births, records deaths, signs checkpoints. Touched only under the service's lock.
+    """Graves in memory: counts births, records deaths, signs checkpoints. Touched only under the service's lock.
 
     Args:
         signer: Signs checkpoints; its name is the log's origin.
@@ -37,30 +93,12 @@ class Graveyard:
 
     def bury(self, entry: Entry, reason: DestroyReason, now_ms: int) -> Destroyed:
         """Append the tombstone of a fragment whose key is overwritten already."""
-        stone = Tombstone(
-            jti=entry.jti,
-            kc=entry.kc,
-            iat=entry.iat,
-            exp=entry.exp,
-            dead_ms=now_ms,
-            reason=reason,
-            leases=entry.leases,
-        )
+        stone = stone_of(entry, reason, now_ms)
         raw = stone.entry()
         self._entries[entry.jti] = (self._tree.append(raw), stone)
         if self._sink is not None:
             self._unsunk.append(raw)
-        view = entry.view
-        return Destroyed(
-            jti=entry.jti,
-            order_id=view.order_id,
-            audience=view.audience,
-            subject=view.subject,
-            reason=reason,
-            at_ms=now_ms,
-            leases=entry.leases,
-            consent=view.consent,
-        )
+        return death_of(entry, reason, now_ms)
 
     def checkpoint(self, live: int, now_ms: int) -> str:
         """Hand the new entries to the sink and sign the log as it stands.

@@ -1,13 +1,23 @@
 """Append-only Merkle tree with inclusion and consistency proofs (RFC 9162 section 2.1)."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Final
 
 from dayfly.privacy.errors import InvalidArgument, InvalidReceipt
 
-__all__ = ["MerkleTree", "leaf_hash", "root_from_inclusion", "verify_consistency"]
+__all__ = [
+    "HASH_BYTES",
+    "MerkleProofs",
+    "MerkleTree",
+    "leaf_hash",
+    "node_hash",
+    "root_from_inclusion",
+    "verify_consistency",
+]
 
-_HASH_BYTES = 32
+HASH_BYTES: Final = 32
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -15,27 +25,21 @@ def leaf_hash(entry: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + entry).digest()
 
 
-def _node(left: bytes, right: bytes) -> bytes:
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """SHA-256(0x01 || left || right)."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
-class MerkleTree:
-    """Keeps the hash of every complete subtree: 64 bytes per entry, proofs in O(log n).
+class MerkleProofs(ABC):
+    """Roots and proofs of a tree that can tell the hash of each of its complete subtrees, wherever these are kept."""
 
-    Not thread-safe: the owner holds its lock.
-    """
-
-    def __init__(self) -> None:
-        self._levels: list[bytearray] = [bytearray()]
-
+    @abstractmethod
     def __len__(self) -> int:
         """Number of entries."""
-        return len(self._levels[0]) // _HASH_BYTES
 
-    def append(self, entry: bytes) -> int:
-        """Add an entry and return its index. Inner nodes are hashed when a root or a proof asks for them."""
-        self._levels[0] += leaf_hash(entry)
-        return len(self) - 1
+    @abstractmethod
+    def complete(self, height: int, place: int) -> bytes:
+        """Hash of the complete subtree over entries [place * 2**height, (place + 1) * 2**height)."""
 
     def root(self, size: int | None = None) -> bytes:
         """Root of the first `size` entries (default: all); SHA-256 of nothing for none."""
@@ -77,26 +81,12 @@ class MerkleTree:
             )
         return size
 
-    def _level(self, height: int) -> bytearray:
-        """Hashes of the complete subtrees of 2**height entries, brought up to date."""
-        if height == 0:
-            return self._levels[0]
-        below = self._level(height - 1)
-        if len(self._levels) == height:
-            self._levels.append(bytearray())
-        level = self._levels[height]
-        for start in range(2 * len(level), len(below) - 2 * _HASH_BYTES + 1, 2 * _HASH_BYTES):
-            middle = start + _HASH_BYTES
-            level += _node(bytes(below[start:middle]), bytes(below[middle : middle + _HASH_BYTES]))
-        return level
-
     def _subtree(self, start: int, size: int) -> bytes:
         """Hash of entries [start, start + size); `start` is a multiple of the next power of two."""
         if size & (size - 1) == 0:
-            place = start // size * _HASH_BYTES
-            return bytes(self._level(size.bit_length() - 1)[place : place + _HASH_BYTES])
+            return self.complete(size.bit_length() - 1, start // size)
         split = _split(size)
-        return _node(self._subtree(start, split), self._subtree(start + split, size - split))
+        return node_hash(self._subtree(start, split), self._subtree(start + split, size - split))
 
     def _path(self, index: int, start: int, size: int) -> list[bytes]:
         if size == 1:
@@ -121,6 +111,43 @@ class MerkleTree:
         ]
 
 
+class MerkleTree(MerkleProofs):
+    """Keeps the hash of every complete subtree in memory: 64 bytes per entry, proofs in O(log n).
+
+    Not thread-safe: the owner holds its lock.
+    """
+
+    def __init__(self) -> None:
+        self._levels: list[bytearray] = [bytearray()]
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        return len(self._levels[0]) // HASH_BYTES
+
+    def append(self, entry: bytes) -> int:
+        """Add an entry and return its index. Inner nodes are hashed when a root or a proof asks for them."""
+        self._levels[0] += leaf_hash(entry)
+        return len(self) - 1
+
+    def complete(self, height: int, place: int) -> bytes:
+        """Hash of a complete subtree."""
+        start = place * HASH_BYTES
+        return bytes(self._level(height)[start : start + HASH_BYTES])
+
+    def _level(self, height: int) -> bytearray:
+        """Hashes of the complete subtrees of 2**height entries, brought up to date."""
+        if height == 0:
+            return self._levels[0]
+        below = self._level(height - 1)
+        if len(self._levels) == height:
+            self._levels.append(bytearray())
+        level = self._levels[height]
+        for start in range(2 * len(level), len(below) - 2 * HASH_BYTES + 1, 2 * HASH_BYTES):
+            middle = start + HASH_BYTES
+            level += node_hash(bytes(below[start:middle]), bytes(below[middle : middle + HASH_BYTES]))
+        return level
+
+
 def _split(size: int) -> int:
     """Largest power of two below `size` (RFC 9162 section 2.1.1)."""
     return 1 << ((size - 1).bit_length() - 1)
@@ -136,16 +163,16 @@ def root_from_inclusion(entry: bytes, index: int, size: int, proof: Sequence[byt
         raise InvalidReceipt(f"index={index!r} must lie in [0, {size}); ask for the receipt again")
     node, last, hashed = index, size - 1, leaf_hash(entry)
     for sibling in proof:
-        if last == 0 or len(sibling) != _HASH_BYTES:
+        if last == 0 or len(sibling) != HASH_BYTES:
             raise InvalidReceipt(
                 f"len(proof)={len(proof)} must fit index and size; ask for the receipt again"
             )
         if node & 1 or node == last:
-            hashed = _node(sibling, hashed)
+            hashed = node_hash(sibling, hashed)
             while not node & 1 and node:
                 node, last = node >> 1, last >> 1
         else:
-            hashed = _node(hashed, sibling)
+            hashed = node_hash(hashed, sibling)
         node, last = node >> 1, last >> 1
     if last != 0:
         raise InvalidReceipt(f"len(proof)={len(proof)} must fit index and size; ask for the receipt again")
@@ -186,10 +213,10 @@ def _both_roots(path: Sequence[bytes], node: int, last: int) -> tuple[bytes, byt
         if last == 0:
             return None
         if node & 1 or node == last:
-            old, new = _node(sibling, old), _node(sibling, new)
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
             while not node & 1 and node:
                 node, last = node >> 1, last >> 1
         else:
-            new = _node(new, sibling)
+            new = node_hash(new, sibling)
         node, last = node >> 1, last >> 1
     return (old, new) if last == 0 else None
