@@ -54,6 +54,8 @@ class ProbeKeys:
         claim_key: 32 to 64 bytes, used for claimed devices only.
         random_bytes: Source of the day keys.
         zone: Time zone whose midnight rotates the key.
+        day_key: Gives the key of a local day instead of `random_bytes`, for days that survive a restart
+            (`dayfly.privacy.keys.ProbeDayKeys`). It must have destroyed the keys of earlier days when it returns.
 
     Guarantees:
         Without a claim, two days' pseudonyms of one device cannot be joined by anybody, this object included, once the
@@ -64,6 +66,7 @@ class ProbeKeys:
         "_claim_state",
         "_claims",
         "_day",
+        "_day_key",
         "_key_state",
         "_random_bytes",
         "_today",
@@ -72,13 +75,20 @@ class ProbeKeys:
     )
 
     def __init__(
-        self, tenant: str, *, claim_key: bytes, random_bytes: Callable[[int], bytes], zone: tzinfo = UTC
+        self,
+        tenant: str,
+        *,
+        claim_key: bytes,
+        random_bytes: Callable[[int], bytes],
+        zone: tzinfo = UTC,
+        day_key: Callable[[int], bytes] | None = None,
     ) -> None:
         self.tenant: Final = tenant
         self._claim_state: Final = keyed_state(
             check_key(claim_key, "claim_key"), tenant=tenant, kind="probe-claim"
         )
         self._random_bytes: Final = random_bytes
+        self._day_key: Final = day_key
         self._zone: Final = zone
         self._day = -(2**62)
         self._key_state = self._claim_state
@@ -105,7 +115,10 @@ class ProbeKeys:
                 f"at_ms={at_ms} must not lie before local day {self._day}, whose predecessor's key is gone; drop the probe"
             )
         if day > self._day:
-            key = check_key(self._random_bytes(32), "random_bytes(32)")
+            if self._day_key is None:
+                key = check_key(self._random_bytes(32), "random_bytes(32)")
+            else:
+                key = check_key(self._day_key(day), f"day_key({day})")
             self._key_state = keyed_state(key, tenant=self.tenant, kind="probe")
             self._today = {}
             self._day = day

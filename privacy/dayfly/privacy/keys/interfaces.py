@@ -51,7 +51,8 @@ class DestroyedKey:
     Attributes:
         key_id: Which key.
         purpose: What it was for; empty where a damaged slot no longer told.
-        destroyed_ms: When it was gone, int64 milliseconds UTC; after a crash in the middle, when that was completed.
+        destroyed_ms: When it was overwritten, int64 milliseconds UTC, as read just before; after a crash in the middle, when that
+            was completed.
     """
 
     key_id: int

@@ -358,9 +358,10 @@ class SlotKeys:
         left = [*found.torn, *found.spare, *found.damaged, *(one.slot for one in found.unfinished.values())]
         if left:
             self._zero(left)
-        now = self._now_ms()
-        self._record_gone(found.unfinished, EntryKind.COMPLETED, now)
-        self._record_gone(dict.fromkeys(found.missing, Place(0, "", 0)), EntryKind.DISCARDED, now)
+        if found.unfinished or found.missing:
+            now = self._now_ms()
+            self._record_gone(found.unfinished, EntryKind.COMPLETED, now)
+            self._record_gone(dict.fromkeys(found.missing, Place(0, "", 0)), EntryKind.DISCARDED, now)
         self._rewrap()
 
     def _check_keks(self, keks: KekRing) -> None:

@@ -1,0 +1,1 @@
+"""Key management: data keys, key files, services."""
