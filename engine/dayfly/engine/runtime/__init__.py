@@ -3,7 +3,7 @@
 from .arrivals import Arrival, RawMessage, Rows, in_order
 from .event_files import EventFile, open_event_files
 from .keys import EngineKeys
-from .memory import MemoryEngine, MintRefusal, Outcome
+from .memory import MemoryEngine, MintRefusal, Outcome, Resume
 from .replay import Replay, Step
 from .run_folder import RunFolder
 from .tally import RunTally
@@ -17,6 +17,7 @@ __all__ = [
     "Outcome",
     "RawMessage",
     "Replay",
+    "Resume",
     "Rows",
     "RunFolder",
     "RunTally",

@@ -28,11 +28,12 @@ from dayfly.engine.inputs import (
 from dayfly.engine.intake import Intake, IntakeResult
 from dayfly.engine.lineage import LineageStore, shapes_of
 from dayfly.engine.lineage.explain import Explanation
+from dayfly.engine.lineage.seam import LineageReads
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.runtime.gate import Gate
 from dayfly.engine.runtime.keys import EngineKeys
 from dayfly.engine.shard.shard import Shard
-from dayfly.privacy.audit import AuditLog
+from dayfly.privacy.audit import GENESIS, AuditHead, AuditLog
 from dayfly.privacy.consent import ConsentRecord
 from dayfly.privacy.deident import Pseudonymise, pairwise, parse_masking
 from dayfly.privacy.errors import FragmentError
@@ -47,9 +48,10 @@ from dayfly.privacy.fragments import (
     ServiceSettings,
     TombstoneSink,
 )
+from dayfly.privacy.fragments.tombstones.graveyard import Graves
 from dayfly.privacy.transfers import TransferCounts
 
-__all__ = ["MemoryEngine", "MintRefusal", "Outcome"]
+__all__ = ["MemoryEngine", "MintRefusal", "Outcome", "Resume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,23 @@ class Outcome:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """State that an engine goes on from.
+
+    Attributes:
+        shard: Restored, with the policy in force.
+        transfers: Who was counted at the border this year.
+        audit: Head of the audit log.
+        graves: The log of destroyed fragments.
+    """
+
+    shard: Shard
+    transfers: TransferCounts
+    audit: AuditHead
+    graves: Graves
+
+
 _MAX_ROUNDS: Final = 4
 
 _RECALLED = {
@@ -119,7 +138,8 @@ class MemoryEngine:
         lineage: Where lineage is kept; default: in memory.
         expected_people: Tables are made large enough for so many persons at once.
         settings: Limits of the fragment service.
-        tap: Sees the inputs of each `apply` and the instant after it, for a log.
+        tap: Sees the inputs of each `apply`, the instant after it and what was decided, for a log.
+        resume: What to go on from; `policy` is then the one in force there, and `tombstones` not used.
     """
 
     def __init__(
@@ -133,18 +153,21 @@ class MemoryEngine:
         lease_url: str = "https://cdp.example/lease",
         audit: Callable[[bytes], object] | None = None,
         tombstones: TombstoneSink | None = None,
-        lineage: LineageStore | None = None,
+        lineage: LineageReads | None = None,
         expected_people: int = 1_000,
         settings: ServiceSettings | None = None,
-        tap: Callable[[Sequence[Input], int], None] | None = None,
+        tap: Callable[[Sequence[Input], int, Decisions], None] | None = None,
+        resume: Resume | None = None,
     ) -> None:
         self._lock = threading.RLock()
         self._keys = keys
         self._tap = tap
-        self.shard = Shard(policy, expected_people=expected_people)
+        self.shard = resume.shard if resume else Shard(policy, expected_people=expected_people)
         self.audit_lines: list[bytes] = []
-        self.audit = AuditLog(audit or self.audit_lines.append, key=keys.audit)
-        self.transfers = TransferCounts()
+        self.audit = AuditLog(
+            audit or self.audit_lines.append, key=keys.audit, head=resume.audit if resume else GENESIS
+        )
+        self.transfers = resume.transfers if resume else TransferCounts()
         # An empty store is falsy.
         self.lineage = LineageStore.in_memory(subject_key=keys.lineage) if lineage is None else lineage
         self.fragments = FragmentService(
@@ -157,6 +180,7 @@ class MemoryEngine:
             lease_url=lease_url,
             random_bytes=random_bytes,
             sink=tombstones,
+            graves=resume.graves if resume else None,
             settings=settings,
         )
         self._jti_of_order: dict[str, str] = {}
@@ -226,7 +250,7 @@ class MemoryEngine:
                 elif isinstance(item, Merge):
                     self.lineage.merge(item.subject, item.other)
             early, self._unreported = self._unreported, None
-            carried = self._carry_out(decisions, now_ms)
+            carried = self.carry_out(decisions, now_ms)
             outcome = replace(carried, destroyed=(*expired, *carried.destroyed))
             for gone in outcome.destroyed:
                 self._jti_of_order.pop(gone.order_id, None)
@@ -235,11 +259,14 @@ class MemoryEngine:
     def _decide(self, inputs: Sequence[Input], now_ms: int) -> Decisions:
         decisions = self.shard.apply(inputs, now_ms)
         if self._tap is not None:
-            self._tap(inputs, now_ms)
+            self._tap(inputs, now_ms, decisions)
         return decisions
 
-    def _carry_out(self, decisions: Decisions, now_ms: int) -> Outcome:
-        """Mint and recall in the order in which the shard decided, and whatever follows from refused orders."""
+    def carry_out(self, decisions: Decisions, now_ms: int) -> Outcome:
+        """Mint and recall in the order in which the shard decided, and whatever follows from refused orders.
+
+        `apply` does it; only a host that recovers decisions which a crash left undone calls it itself.
+        """
         rounds = [self._carry_out_once(decisions, now_ms)]
         # A use that comes back can let a tag in again, which can fire a trigger that is refused again: where that does
         # not end, the use stays spent.

@@ -3,7 +3,7 @@
 Same inputs, same decisions and same snapshot, byte for byte, wherever the stream of inputs is cut into calls.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Self, assert_never
 
@@ -122,6 +122,13 @@ class Shard:
     def clock_ms(self) -> int:
         """The instant up to which everything has happened."""
         return int(self.arrays.core.control[kernels_layout.CLOCK])
+
+    def names_of(self, subject: bytes) -> tuple[bytes, ...]:
+        """All pseudonyms of the person behind one of them; that one alone when nobody is known by it."""
+        person = identity.find(self.arrays, subject)
+        if person < 0:
+            return (subject,)
+        return tuple(dict.fromkeys((subject, self.orders.name(person), *self.aliases.get(person, ()))))
 
     @property
     def policy(self) -> Policy:
@@ -431,6 +438,11 @@ class Shard:
         """Everything that the future depends on, in canonical form: equal states give equal bytes."""
         self.consents.note_repeats()
         return snapshots.write(self)
+
+    def image(self) -> Callable[[], bytes]:
+        """The state as it is now; calling what is returned makes `snapshot` of it, also on another thread and later."""
+        data = self.snapshot()
+        return lambda: data
 
     @classmethod
     def restore(cls, data: bytes, policy: Policy, **options: Any) -> Self:

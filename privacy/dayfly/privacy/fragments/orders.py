@@ -115,6 +115,8 @@ class Fragment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     issued_at_ms: int
     expires_at_ms: int
     """A whole second; the fragment is dead at this instant and valid one millisecond before."""
+    kc: str = ""
+    """Commitment to its key, which its tombstone will carry too; empty where there is no key."""
 
 
 class DestroyReason(StrEnum):
@@ -125,6 +127,8 @@ class DestroyReason(StrEnum):
     CLOSED = "closed"
     ERASED = "erased"
     EXPIRED = "expired"
+    LOST = "lost"
+    """The process that held the key ended without destroying it; nobody has it."""
     OPERATOR = "operator"
     SUPERSEDED = "superseded"
     USED = "used"

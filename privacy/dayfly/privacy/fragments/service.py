@@ -15,7 +15,7 @@ from .cdp.state import State
 from .orders import Destroyed, DestroyReason, Fragment, FragmentEvent, FragmentOrder, LiveFragment, OrderView
 from .strict import MAX_CLEAR_TTL_SECONDS
 from .tombstones import DeletionReceipt, NoteSigner, TombstoneSink
-from .tombstones.graveyard import Graveyard
+from .tombstones.graveyard import Graves, Graveyard
 from .wire import Lease, LeaseRequest
 
 __all__ = ["FragmentService", "ServiceSettings"]
@@ -64,6 +64,7 @@ class FragmentService:
         fill_random: Randomness for keys, written in place; default: the kernel's.
         log: Receives one `FragmentEvent` per act; holds no key, token, value or subject.
         sink: Makes the tombstone log outlive the process.
+        graves: The tombstone log itself, in place of one in memory with `sink`.
         settings: Limits.
 
     Guarantees:
@@ -86,6 +87,7 @@ class FragmentService:
         fill_random: Callable[[memoryview], None] | None = None,
         log: Callable[[FragmentEvent], None] | None = None,
         sink: TombstoneSink | None = None,
+        graves: Graves | None = None,
         settings: ServiceSettings | None = None,
     ) -> None:
         limits = settings or ServiceSettings()
@@ -100,7 +102,7 @@ class FragmentService:
             allow_unlocked=limits.allow_unlocked,
         )
         self._keys = keys
-        self._state = State(slab, Graveyard(note_signer, sink), log)
+        self._state = State(slab, Graveyard(note_signer, sink) if graves is None else graves, log)
         self._mint = Mint(
             self._state,
             issuer=issuer,
@@ -239,6 +241,16 @@ class FragmentService:
             self._state.slab.close()
             self._state.closed = True
             return destroyed
+
+    def destroy_keys(self) -> None:
+        """Overwrite every key and refuse everything from now on, without telling anybody: for a host that has failed.
+
+        What was alive has no tombstone yet; its host buries it when it starts again.
+        """
+        with self._state.lock:
+            if not self._state.closed:
+                self._state.slab.close()
+                self._state.closed = True
 
     # --- looking -----------------------------------------------------------------------------------------------------
 

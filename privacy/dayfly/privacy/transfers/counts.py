@@ -76,6 +76,18 @@ class TransferCounts:
         """Count a person; counting the same person again in the year changes nothing."""
         self._people.setdefault((self.year(now_ms), recipient, field_class), set()).add(subject)
 
+    def forget(self, subject: bytes, stand_in: bytes) -> None:
+        """Take a person's pseudonym out; `stand_in` counts in its place, for a head-count must not fall by an erasure.
+
+        Args:
+            subject: The pseudonym.
+            stand_in: 16 random bytes that nobody else has.
+        """
+        for people in self._people.values():
+            if subject in people:
+                people.remove(subject)
+                people.add(stand_in)
+
     def drop_years_before(self, now_ms: int) -> None:
         """Forget the years before the present one, which no decision reads any more."""
         year = self.year(now_ms)

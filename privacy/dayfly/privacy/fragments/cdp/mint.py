@@ -202,6 +202,7 @@ class Mint:
             profile=order.profile,
             issued_at_ms=entry.iat * 1000,
             expires_at_ms=entry.exp * 1000,
+            kc=entry.kc,
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from dayfly.privacy.errors import FragmentServiceClosed
 from dayfly.privacy.fragments.orders import Destroyed, DestroyReason, EventKind, FragmentEvent
-from dayfly.privacy.fragments.tombstones.graveyard import Graveyard
+from dayfly.privacy.fragments.tombstones.graveyard import Graves
 from dayfly.privacy.fragments.wire import MAX_TTL_SECONDS
 
 from .registry import Entry, Registry, Wheel
@@ -29,7 +29,7 @@ class State:
         unreported: Deaths that no call has returned yet.
     """
 
-    def __init__(self, slab: KeySlab, graves: Graveyard, log: Callable[[FragmentEvent], None] | None) -> None:
+    def __init__(self, slab: KeySlab, graves: Graves, log: Callable[[FragmentEvent], None] | None) -> None:
         self.lock = threading.RLock()
         self.live = Registry()
         self.slab = slab

@@ -1,0 +1,231 @@
+"""`Engine`: the object that a service embeds. One folder, one writer, everything durable before anybody is told."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dayfly.engine.durable.erasure import ErasureCertificate
+from dayfly.engine.durable.feed import Subscription
+from dayfly.engine.durable.loop import Receipt
+from dayfly.engine.durable.opening import Outside, Running, open_store
+from dayfly.engine.durable.settings import EngineSettings
+from dayfly.engine.durable.work import Work
+from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Input, Merge, Publish
+from dayfly.engine.intake import IntakeResult
+from dayfly.engine.lineage.explain import Explanation
+from dayfly.engine.policy.model import Policy
+from dayfly.privacy.consent import ConsentRecord
+from dayfly.privacy.fragments import DeletionReceipt, Lease, LeaseRequest
+from dayfly.privacy.keys import KeyProvider
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """A durable engine for one tenant. Thread-safe; use it as a context manager, or call `close`.
+
+    Guarantees:
+        What a call returned is durable: no crash loses it, and none makes it count twice. An order becomes at most one
+        live fragment. Fragment keys are in locked memory only, so fragments that were alive when the process died are
+        dead; they get their tombstones when the store is opened again, before anything else is taken in.
+    """
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        keys: KeyProvider,
+        *,
+        policy: Policy | None = None,
+        recipients: Mapping[str, str],
+        settings: EngineSettings | None = None,
+        outside: Outside | None = None,
+        progress: Callable[[int], object] | None = None,
+    ) -> Self:
+        """Open the store in a folder, made where there is none, and recover it.
+
+        Args:
+            folder: The store's folder; on a local file system.
+            keys: The tenant's long-lived keys.
+            policy: Needed for a new store. For an existing one it is published where its content differs from what is in force.
+            recipients: Audience to the RFC 7638 thumbprint of the key that it registered.
+            settings: How the engine works.
+            outside: Clock, randomness, addresses; by default those of the machine.
+            progress: Told the number of frames replayed.
+
+        Raises:
+            StoreLocked: another process writes here.
+            StoreForeign: another tenant's store, other keys, or no store.
+            StoreDamaged: what was acknowledged is not there as it was written; nothing was changed.
+            StoreVersion: written by a newer version.
+            StoreUnusable: read-only, no permission, no room.
+            ShardError: the policy does not compile.
+        """
+        return cls(
+            open_store(
+                folder,
+                keys,
+                policy=policy,
+                recipients=recipients,
+                settings=settings or EngineSettings(),
+                outside=outside or Outside(),
+                progress=progress,
+            )
+        )
+
+    # --- telling it -------------------------------------------------------------------------------------------------
+
+    def submit(self, payloads: Sequence[bytes], channel: str) -> Receipt:
+        """Take Segment or RudderStack payloads in; durable when it returns.
+
+        Args:
+            payloads: One call or ``{"batch": [...]}`` envelope each.
+            channel: A declared channel.
+
+        Raises:
+            CatalogError: the channel is not declared.
+            EngineBusy: too much waits already; nothing was taken.
+            EngineClosed, EngineFailed: nothing is taken any more. Events of a call that raised `EngineFailed` may or may
+                not be in the log: submit them again after opening, each counts once.
+        """
+        return self.submit_later(payloads, channel).result()
+
+    def submit_later(self, payloads: Sequence[bytes], channel: str) -> "Future[Receipt]":
+        """As `submit`, without waiting: the future resolves when the events are durable."""
+        future: Future[Receipt] = Future()
+        self._running.put(Work(None, future, tuple(payloads), channel, max(1, len(payloads))))
+        return future
+
+    async def asubmit(self, payloads: Sequence[bytes], channel: str) -> Receipt:
+        """As `submit`, for asyncio."""
+        return await asyncio.wrap_future(self.submit_later(payloads, channel))
+
+    def take(self, result: IntakeResult) -> Receipt:
+        """Take in what `engine.intake` made of a file or a CloudEvents message; durable when it returns."""
+
+        def run(now_ms: int) -> Receipt:
+            host = self._running.host
+            host.take(result, now_ms)
+            return Receipt(host.position, now_ms, len(result.batch), result.dead_letters)
+
+        return self._running.do(run, weight=max(1, len(result.batch)))
+
+    def consent(self, subject: bytes, record: ConsentRecord) -> None:
+        """Record a consent act of a person."""
+        self._apply(lambda now_ms: [ConsentGiven(now_ms, subject, record)])
+
+    def withdraw(self, subject: bytes, *, purpose: str = "*", topic: str = "*") -> None:
+        """Withdraw consent: when this returns, tags and live fragments under it are gone and their keys destroyed."""
+        self._apply(lambda now_ms: [ConsentWithdrawn(now_ms, subject, purpose, topic)])
+
+    def merge(self, subject: bytes, other: bytes) -> None:
+        """Two pseudonyms are one person; `subject` stays."""
+        self._apply(lambda now_ms: [Merge(now_ms, subject, other)])
+
+    def publish(self, policy: Policy) -> None:
+        """Put a policy in force, for everybody at once and from history.
+
+        Raises:
+            ShardError: it does not compile; nothing was changed.
+        """
+        self._apply(lambda now_ms: [Publish(now_ms, policy)])
+
+    def erase(self, subject: bytes) -> ErasureCertificate:
+        """Forget a person everywhere; returns when no key and no file can bring anything back.
+
+        Tags, live fragments and their keys are gone at once. Then a snapshot without the person is written, and the data
+        keys of all older snapshots and log segments are destroyed: backups made before this cannot be read any more.
+
+        Returns:
+            A certificate: what was destroyed and when, signed with the key of the tombstone log.
+        """
+        return self._running.erasures.erase(subject, self._running.do)
+
+    def _apply(self, inputs: Callable[[int], list[Input]]) -> None:
+        host = self._running.host
+
+        def run(now_ms: int) -> None:
+            host.note(host.engine.apply(inputs(now_ms), now_ms))
+
+        self._running.do(run)
+
+    # --- fragments --------------------------------------------------------------------------------------------------
+
+    def fragments(self, after: int | None = None) -> Subscription:
+        """The feed: fragments, recalls, ends and tag changes, each once, in order, when durable.
+
+        Args:
+            after: Position of the last item handled; None: only what comes from now on; 0: everything kept.
+
+        Raises:
+            FeedGap: items in between are gone.
+        """
+        return self._running.feed.subscribe(after)
+
+    def lease(self, request: LeaseRequest) -> Lease:
+        """Give a CRM the key of a fragment, if everything allows it at this instant; logged before it is given.
+
+        Raises:
+            LeaseRefused: with a code; the CRM learns nothing else.
+        """
+        return self._running.do(lambda now_ms: self._running.host.lease(request, now_ms))
+
+    def nonce(self) -> str:
+        """The nonce that a CRM's next proof must carry."""
+        return self._running.do(self._running.host.engine.fragments.nonce)
+
+    def jwks(self) -> Mapping[str, list[dict[str, str]]]:
+        """The public keys to publish."""
+        return self._running.do(self._running.host.engine.fragments.jwks)
+
+    def deletion_receipt(self, jti: str) -> DeletionReceipt:
+        """Proof that a fragment's key is destroyed; verifies offline.
+
+        Raises:
+            InvalidArgument: it is alive or was never minted here.
+        """
+        return self._running.do(lambda _: self._running.host.engine.fragments.receipt(jti))
+
+    def checkpoint(self) -> str:
+        """The tombstone log as it stands, signed: a C2SP note with the balance minted = live + tombstoned."""
+        return self._running.do(self._running.host.engine.fragments.checkpoint)
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def explain(self, fragment_id: str, field: str) -> Explanation:
+        """Why a CRM sees a field of a fragment (by jti or order id).
+
+        Raises:
+            LineageError: no such fragment or field, or its lineage is erased or past its retention.
+        """
+        return self._running.do(lambda _: self._running.host.engine.explain(fragment_id, field))
+
+    def explain_all(self, fragment_id: str) -> tuple[Explanation, ...]:
+        """Why a CRM sees each field of a fragment."""
+        return self._running.do(lambda _: self._running.host.engine.explain_all(fragment_id))
+
+    def snapshot(self) -> int:
+        """Write a snapshot now; returns its log position. Recovery then starts there."""
+        return self._running.keeper.take_now(self._running.do)
+
+    # --- ending -----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Finish what waits, destroy every live key, write a last snapshot and release the folder; twice does nothing."""
+        self._running.close()
+
+    def __enter__(self) -> Self:
+        """The engine itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,159 @@
+"""Erasure of one person: what is alive at once, and then every older file that could bring something back.
+
+1. `Erase` is logged and applied: tags left, fragments shredded and recalled, history, windows and consents gone.
+2. A snapshot without the person is written and read back.
+3. The data keys of all older snapshots and log segments are destroyed and their files removed; lineage and dead letters of
+   the person are destroyed; keys of older backups too.
+4. A certificate says so, signed with the key of the tombstone log.
+
+A crash in between is made good when the store is opened: the logged `Erase` is seen in the replay and the rest is done.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from dayfly.engine.durable.feed import Feed
+from dayfly.engine.durable.host import Host
+from dayfly.engine.durable.keeping import Keeper
+from dayfly.privacy.errors import InvalidReceipt
+from dayfly.privacy.fragments import NoteVerifier
+from dayfly.privacy.fragments.tombstones.note import NoteSigner, open_note, sign_note
+from dayfly.privacy.keys import DataKeys
+
+__all__ = ["ErasureCertificate", "Erasures", "verify_certificate"]
+
+_HEAD: Final = "dayfly-erasure-1"
+
+
+class ErasureCertificate(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof that an erasure was carried out, for the person and for auditors. Holds no pseudonym.
+
+    Attributes:
+        who: Keyed hash of the pseudonym, as in the audit log.
+        erased_ms: When the erasure was applied, and `completed_ms` when the last key that could bring anything back was gone.
+        position: Log position before which nothing can be read any more.
+        destroyed_keys: Data keys destroyed by it: ids by purpose; the ids are never used again.
+        fragments: Live fragments that were shredded.
+        note: All of the above as a signed note (C2SP), by the key of the tombstone log.
+    """
+
+    who: str
+    erased_ms: int
+    completed_ms: int
+    position: int
+    destroyed_keys: dict[str, tuple[int, ...]]
+    fragments: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(slots=True)
+class _Done:
+    at_ms: int
+    position: int
+    fragments: tuple[str, ...]
+
+
+class Erasures:
+    """Carries erasures out. Several at once share one snapshot.
+
+    Args:
+        host, keeper, feed, keys: Of the engine.
+        signer: Signs certificates; its name is their origin.
+        now_ms: When an erasure is complete.
+        random_bytes: Stand-ins for erased pseudonyms in head-counts.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        keeper: Keeper,
+        feed: Feed,
+        keys: DataKeys,
+        *,
+        signer: NoteSigner,
+        now_ms: Callable[[], int],
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._random_bytes: Final = random_bytes
+        self._host: Final = host
+        self._keeper: Final = keeper
+        self._feed: Final = feed
+        self._keys: Final = keys
+        self._signer: Final = signer
+        self._now_ms: Final = now_ms
+        self._completing = threading.Lock()
+        self._completed: tuple[int, dict[str, tuple[int, ...]]] = (-1, {})
+
+    def erase(self, subject: bytes, do: Callable[[Callable[[int], Any]], Any]) -> ErasureCertificate:
+        """Erase a person and wait until nothing can bring anything back.
+
+        Args:
+            subject: One of the person's pseudonyms.
+            do: Runs something on the engine's thread and waits until it is durable.
+        """
+        done: _Done = do(lambda now_ms: self._apply(subject, now_ms))
+        destroyed = self.complete(done.position, do)
+        return self._certificate(subject, done, destroyed)
+
+    def _apply(self, subject: bytes, now_ms: int) -> _Done:
+        host = self._host
+        names = host.engine.shard.names_of(subject)
+        outcome = host.note(host.engine.erase(subject, now_ms))
+        for name in names:
+            host.engine.lineage.erase(name)
+            host.engine.transfers.forget(name, self._random_bytes(16))
+        self._feed.forget(names)
+        return _Done(now_ms, host.position, tuple(item.jti for item in outcome.destroyed))
+
+    def complete(
+        self, position: int, do: Callable[[Callable[[int], Any]], Any]
+    ) -> dict[str, tuple[int, ...]]:
+        """Destroy everything written before `position`; returns the keys that are gone, by purpose."""
+        with self._completing:
+            if self._completed[0] >= position:  # another erasure's snapshot is newer than this one's inputs
+                return self._completed[1]
+            purposes = ("log", "snapshot", "backup")
+            before = {purpose: set(self._keys.live(purpose)) for purpose in purposes}
+            at, parts = do(lambda _: self._keeper.image(roll=True))
+            self._keeper.write(at, parts, keep=1, verify=True)
+            self._keys.destroy(sorted(before["backup"]))
+            destroyed = {
+                purpose: tuple(sorted(before[purpose] - set(self._keys.live(purpose))))
+                for purpose in purposes
+            }
+            self._completed = (at, destroyed)
+            return destroyed
+
+    def _certificate(
+        self, subject: bytes, done: _Done, destroyed: dict[str, tuple[int, ...]]
+    ) -> ErasureCertificate:
+        certificate = ErasureCertificate(
+            who=self._host.engine.audit.who(subject),
+            erased_ms=done.at_ms,
+            completed_ms=self._now_ms(),
+            position=done.position,
+            destroyed_keys=destroyed,
+            fragments=done.fragments,
+        )
+        note = sign_note(_text(self._signer.name, certificate), self._signer)
+        return msgspec.structs.replace(certificate, note=note)
+
+
+def _text(origin: str, certificate: ErasureCertificate) -> str:
+    """What is signed: the certificate as canonical JSON under a heading that no checkpoint can have."""
+    content = msgspec.json.encode(msgspec.structs.replace(certificate, note=""), order="sorted").decode()
+    return f"{origin}\n{_HEAD}\n{content}\n"
+
+
+def verify_certificate(certificate: ErasureCertificate, verifier: NoteVerifier) -> None:
+    """Check a certificate offline.
+
+    Raises:
+        InvalidReceipt: not signed by that key, or altered.
+    """
+    if open_note(certificate.note, verifier) != _text(verifier.name, certificate):
+        raise InvalidReceipt("certificate must say what its note says; it was altered, ask for it again")

@@ -1,0 +1,220 @@
+"""The host: a `MemoryEngine` whose every input and every effect becomes a log frame. Used by one thread at a time.
+
+Inputs are logged when the shard has applied them, effects when they were carried out in memory; both before anybody is
+told. What a call brought is released when the log is durable up to `Turn.position`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from dayfly.engine.decisions import Decisions
+from dayfly.engine.durable import recording
+from dayfly.engine.durable.effects import Effects, Leased, Unminted, encode_effects
+from dayfly.engine.durable.feed import FeedItem
+from dayfly.engine.durable.input_frames import encode_inputs
+from dayfly.engine.durable.standing import Standing
+from dayfly.engine.inputs import Input
+from dayfly.engine.intake import IntakeResult, RejectedEvent
+from dayfly.engine.runtime import MemoryEngine, Outcome
+from dayfly.privacy.fragments import Lease, LeaseRequest
+from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
+
+__all__ = ["EFFECTS", "INPUTS", "FrameLog", "Host", "Turn"]
+
+INPUTS: Final = 1
+EFFECTS: Final = 2
+"""Kinds of frames."""
+
+
+class FrameLog(Protocol):
+    """What the host needs of a log."""
+
+    def append(self, kind: int, payload: bytes) -> int:
+        """Buffer a frame; returns its position."""
+
+    def wait(self, position: int, timeout_seconds: float | None = None) -> None:
+        """Return when a position is durable."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn leaves to be released.
+
+    Attributes:
+        position: Log position that must be durable first.
+        items: Feed items.
+        audit: Lines of the audit log.
+        lineage: Writes to the lineage store.
+        letters: Dead letters of the intake.
+        stones: Size of the tombstone log.
+    """
+
+    position: int = 0
+    items: list[FeedItem] = field(default_factory=list)
+    audit: list[bytes] = field(default_factory=list)
+    lineage: list[Callable[[], object]] = field(default_factory=list)
+    letters: list[RejectedEvent] = field(default_factory=list)
+    stones: int = 0
+
+
+class Host:
+    """One engine and its log.
+
+    Args:
+        standing: Folded effects of all earlier frames.
+        log: Takes the frames.
+        position: Of the newest frame in it.
+        tags_in_feed: Whether tag changes become feed items.
+
+    Attributes:
+        engine: Set by `use`.
+        position: Of the newest frame in the log.
+        logged_bytes: Of all frames since the last `forget_logged`.
+    """
+
+    def __init__(self, standing: Standing, log: FrameLog, position: int, *, tags_in_feed: bool) -> None:
+        self.standing = standing
+        self.engine: MemoryEngine
+        self.position = position
+        self.logged_bytes = 0
+        self._log = log
+        self._tags_in_feed = tags_in_feed
+        self._lineage: recording.LineageView
+        self._graves: DurableGraveyard
+        self._covers = standing.covers
+        self._turn = Turn()
+        self._outcomes: list[Outcome] = []
+        self._leased: list[Leased] = []
+        self._audit: list[bytes] = []
+        self._letters: list[RejectedEvent] = []
+
+    def use(self, engine: MemoryEngine, lineage: recording.LineageView, graves: DurableGraveyard) -> None:
+        """Take the engine whose recorders these are."""
+        self.engine = engine
+        self._lineage = lineage
+        self._graves = graves
+
+    # --- recorders: given to the engine --------------------------------------------------------------------------------
+
+    def tap(self, inputs: Sequence[Input], now_ms: int, decisions: Decisions) -> None:
+        """Log what the shard was told. Time that passes without a decision needs no frame: the next one brings it."""
+        if inputs or decisions.orders or decisions.recalls or decisions.tags or decisions.refusals:
+            self._covers = self._append(INPUTS, encode_inputs(inputs, now_ms))
+
+    def audit(self, line: bytes) -> None:
+        """Note a line of the audit log."""
+        self._audit.append(line)
+
+    def ready(self, _size: int) -> None:
+        """Make everything up to now durable, before a checkpoint of the tombstone log is signed."""
+        self.log_effects()
+        self._log.wait(self.position)
+
+    def _append(self, kind: int, payload: bytes) -> int:
+        self.position = self._log.append(kind, payload)
+        self.logged_bytes += len(payload)
+        return self.position
+
+    # --- acting --------------------------------------------------------------------------------------------------------
+
+    def segment(
+        self, payloads: Sequence[bytes], channel: str, received_ms: int
+    ) -> list[tuple[int, RejectedEvent]]:
+        """Take Segment or RudderStack payloads in; returns what is no event, with the number of its payload.
+
+        Raises:
+            CatalogError: the channel is not declared.
+        """
+        result = self.engine.intake.segment(payloads, channel, received_ms)
+        self.take(result, received_ms)
+        return [(_payload_number(letter.place), letter) for letter in result.dead_letters]
+
+    def take(self, result: IntakeResult, now_ms: int) -> None:
+        """Take the outcome of an intake call in."""
+        self._letters += result.dead_letters
+        if len(result.batch) or result.merges:
+            self.note(self.engine.take(result, now_ms))
+
+    def note(self, outcome: Outcome) -> Outcome:
+        """Remember what an engine call brought, to be logged at the end of the turn."""
+        self._outcomes.append(outcome)
+        return outcome
+
+    def lease(self, request: LeaseRequest, now_ms: int) -> Lease:
+        """Give a key, and remember to whom.
+
+        Raises:
+            LeaseRefused: as `MemoryEngine.lease`.
+        """
+        # What time brings is noted first, so that no fragment is minted inside the lease without being logged.
+        self.note(self.engine.apply([], now_ms))
+        lease = self.engine.lease(request, now_ms)
+        self._leased.append(Leased(lease.jti, now_ms))
+        return lease
+
+    # --- logging -------------------------------------------------------------------------------------------------------
+
+    def log_effects(self) -> None:
+        """Log what was noted since the last time, as one frame; none where there was nothing."""
+        effects = self._effects()
+        if effects is not None:
+            self._append(EFFECTS, encode_effects(effects))
+            self._turn.items += self.standing.fold(effects)
+            self._turn.audit += effects.audit
+            self._turn.letters += effects.letters
+        self._outcomes, self._leased, self._audit, self._letters = [], [], [], []
+
+    def _effects(self) -> Effects | None:
+        """What was noted; None when it was nothing."""
+        tags = (
+            [tag for outcome in self._outcomes for tag in outcome.decisions.tags]
+            if self._tags_in_feed
+            else ()
+        )
+        minted = [item for outcome in self._outcomes for item in recording.minted(outcome)]
+        recalled = [item for outcome in self._outcomes for item in outcome.decisions.recalls]
+        ended = [item for outcome in self._outcomes for item in recording.ended(outcome.destroyed)]
+        refused = [item for outcome in self._outcomes for item in outcome.mint_refusals]
+        counted = self.standing.transfers.drain()
+        known = self.standing.stones
+        stones = self._graves.entries(known) if len(self._graves) > known else ()
+        if not (
+            tags or minted or recalled or ended or refused or counted or stones
+            or self._leased or self._audit or self._letters
+        ):  # fmt: skip
+            return None
+        return Effects(
+            at_ms=self.engine.shard.clock_ms,
+            covers=self._covers,
+            first_item=self.standing.next_item,
+            minted=tuple(minted),
+            recalled=tuple(recalled),
+            ended=tuple(ended),
+            unminted=tuple(Unminted(item.order_id, item.reason) for item in refused),
+            leased=tuple(self._leased),
+            counted=counted,
+            tags=tuple(tags),
+            audit=tuple(self._audit),
+            letters=tuple(self._letters),
+            first_stone=known,
+            stones=stones,
+        )
+
+    def end_turn(self) -> Turn:
+        """Log the effects and hand over everything that now waits for the log."""
+        self.log_effects()
+        turn, self._turn = self._turn, Turn()
+        turn.position = self.position
+        turn.lineage = self._lineage.take_waiting()
+        turn.stones = self.standing.stones
+        return turn
+
+    def close_fragments(self) -> None:
+        """Destroy every live fragment and sign the last checkpoint. The shard is told when the store is opened again."""
+        self.note(Outcome(Decisions(), destroyed=self.engine.fragments.close()))
+
+
+def _payload_number(place: str) -> int:
+    """Which payload a dead letter is about: its place begins with `payload N`."""
+    return int(place.removeprefix("payload ").partition(",")[0])

@@ -1,0 +1,386 @@
+"""Opening a store: check the folder, recover, bury what died with the last process, and start the engine's thread."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from dayfly.engine.durable.clock import SteadyClock
+from dayfly.engine.durable.erasure import Erasures
+from dayfly.engine.durable.feed import Feed
+from dayfly.engine.durable.host import Host
+from dayfly.engine.durable.keeping import Keeper
+from dayfly.engine.durable.loop import Loop
+from dayfly.engine.durable.recording import LineageView
+from dayfly.engine.durable.recovery import Recovered, fresh_parts, recover
+from dayfly.engine.durable.release import Releases
+from dayfly.engine.durable.settings import EngineSettings
+from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
+from dayfly.engine.durable.views import AuditFile, Views, heal_views
+from dayfly.engine.durable.work import Work, WorkQueue
+from dayfly.engine.errors import EngineClosed, EngineFailed, LogFailed, RunError, StoreError
+from dayfly.engine.intake import DeadLetterFile, IntakeKeys
+from dayfly.engine.lineage import LineageStore
+from dayfly.engine.policy.model import Policy
+from dayfly.engine.runtime import EngineKeys, MemoryEngine, Resume
+from dayfly.engine.store import Log, LogSettings, Snapshots, StoreLock, StoreMarker, oldest_position
+from dayfly.privacy.fragments import ServiceSettings
+from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
+from dayfly.privacy.fragments.tombstones.log import TombstoneLog
+from dayfly.privacy.keys import KeyName, KeyProvider, ProbeDayKeys, SlotKeys
+
+__all__ = ["Outside", "Running", "engine_keys", "open_store", "series_of"]
+
+T = TypeVar("T")
+
+KEY_FILE: Final = "keys.slots"
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What an engine takes from outside.
+
+    Attributes:
+        now_ms: The wall clock, int64 milliseconds UTC.
+        random_bytes: Randomness for token ids, salts and nonces.
+        issuer: `iss` of every fragment.
+        lease_url: Where CRMs lease keys.
+        fragments: Limits of the fragment service.
+        log: How the log is laid out and commits.
+    """
+
+    now_ms: Callable[[], int] = _wall_ms
+    random_bytes: Callable[[int], bytes] = os.urandom
+    issuer: str = "https://cdp.example"
+    lease_url: str = "https://cdp.example/lease"
+    fragments: ServiceSettings = field(default_factory=ServiceSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+
+@dataclass(slots=True)
+class Running:
+    """The parts of an open engine, and their beginning and end."""
+
+    host: Host
+    log: Log
+    feed: Feed
+    queue: WorkQueue
+    releases: Releases
+    views: Views
+    graves: DurableGraveyard
+    stones: TombstoneLog
+    clock: SteadyClock
+    recovered: Recovered
+    settings: EngineSettings
+    keeper: Keeper = field(init=False)
+    erasures: Erasures = field(init=False)
+    loop: Loop = field(init=False)
+    stack: ExitStack = field(default_factory=ExitStack)
+    failure: EngineFailed | None = None
+    closed: bool = False
+    next_checkpoint_ms: int = 0
+    signed: int = 0
+
+    def do(self, run: Callable[[int], T], *, weight: int = 1) -> T:
+        """Run something on the engine's thread, and wait until it is durable.
+
+        Raises:
+            EngineFailed, EngineClosed, EngineBusy: it was not run.
+        """
+        future: Future[Any] = Future()
+        self.put(Work(run, future, weight=weight))
+        result: T = future.result()
+        return result
+
+    def put(self, work: Work) -> None:
+        """Queue a call. Raises as `do`."""
+        if self.failure is not None:
+            raise EngineFailed(str(self.failure)) from self.failure
+        self.queue.put(work)
+
+    def trouble(self, trouble: StoreError | None) -> None:
+        """Trouble of the log: when it has failed, the engine has."""
+        if isinstance(trouble, LogFailed):
+            self.fail(trouble)
+
+    def fail(self, error: BaseException) -> None:
+        """Stop everything: the state in memory may differ from the log, so nothing may be decided with it any more."""
+        if self.failure is not None:
+            return
+        self.failure = EngineFailed(
+            f"engine=<failed> must be opened again: {type(error).__name__}: {error}; what was acknowledged is safe on disk"
+        )
+        self.failure.__cause__ = error
+        for work in self.queue.close():
+            if work.future.set_running_or_notify_cancel():
+                work.future.set_exception(self.failure)
+        self.releases.fail(self.failure)
+        self.feed.close()
+        self.host.engine.fragments.destroy_keys()
+
+    def close(self) -> None:
+        """End everything in order; twice does nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        refused = EngineClosed("engine=<closed> must be open; open the store again")
+        self.queue.refuse()
+        self.loop.stop()
+        for work in self.queue.close():
+            if work.future.set_running_or_notify_cancel():
+                work.future.set_exception(refused)
+        try:
+            if self.failure is None:
+                self._last_turn()
+        finally:
+            self.keeper.stop()
+            self.feed.close()
+            self.host.engine.fragments.destroy_keys()
+            self.views.lineage.close()
+            self.stack.close()
+
+    def _last_turn(self) -> None:
+        """Destroy what is alive, log the deaths, and write a last snapshot so that the next start is quick."""
+        self.host.close_fragments()
+        self._settle()
+        self.keeper.stop()
+        self.keeper.write(*self.keeper.image())
+
+    def _settle(self) -> None:
+        """End a turn outside the loop, and wait for it."""
+        turn = self.host.end_turn()
+        self.releases.add(turn, ())
+        self.log.wait(turn.position)
+        self.releases.durable(turn.position)
+        self.write_views()
+
+    def write_views(self) -> None:
+        """Write what became durable into the views; on the engine's thread, or when it has ended."""
+        self.views.write(self.releases.take_views())
+
+    def sync_views(self) -> None:
+        """Make the views durable up to now; from any thread."""
+        if not self.loop.running:
+            self.write_views()
+            self.views.sync()
+            return
+        future: Future[None] = Future()
+
+        def run(_: int) -> None:
+            self.write_views()
+            self.views.sync()
+
+        self.queue.put(Work(run, future))
+        future.result()
+
+    def start(self, policy: Policy | None) -> None:
+        """Bury the lost, do what was left undone, publish a changed policy, and start the thread."""
+        now_ms = self.clock()
+        bury_the_lost(self.host, self.graves, self.stones, now_ms)
+        carry_out_undone(self.host, self.recovered, now_ms)
+        if policy is not None and policy.digest != self.host.engine.shard.policy.digest:
+            self.host.note(self.host.engine.publish(policy, now_ms))
+        self._settle()
+        self.loop.start()
+
+    def after_turn(self, now_ms: int) -> None:
+        """Keep views, checkpoints and snapshots up; on the engine's thread."""
+        self.write_views()
+        if now_ms >= self.next_checkpoint_ms:
+            self.next_checkpoint_ms = now_ms + self.settings.checkpoint_ms
+            if len(self.graves) > self.signed:
+                self.host.engine.fragments.checkpoint(now_ms)
+                self.signed = len(self.graves)
+        if self.keeper.due():
+            self.keeper.begin()
+
+
+def engine_keys(keys: KeyProvider, slots: SlotKeys, now_ms: int) -> EngineKeys:
+    """The keys of an engine, from where they are kept."""
+    notes = keys.notes()
+    return EngineKeys(
+        intake=IntakeKeys(keys.pseudonyms(), keys.key(KeyName.DIGEST), keys.probes(ProbeDayKeys(slots))),
+        signing=keys.signing(now_ms),
+        notes=notes.signer,
+        notes_verifier=notes.verifier,
+        notes_public=notes.public,
+        pairwise=keys.key(KeyName.PAIRWISE),
+        lineage=keys.key(KeyName.LINEAGE),
+        audit=keys.key(KeyName.AUDIT),
+    )
+
+
+def series_of(key: bytes) -> Callable[[bytes, str], bytes]:
+    """Digest of a subject and a trigger under the lineage key: says which fragments replace each other, and no more."""
+
+    def digest(subject: bytes, trigger: str) -> bytes:
+        return blake2b(
+            subject + trigger.encode(), digest_size=16, key=key, person=b"dayfly-series-1"
+        ).digest()
+
+    return digest
+
+
+def open_store(
+    folder: Path,
+    keys: KeyProvider,
+    *,
+    policy: Policy | None,
+    recipients: Mapping[str, str],
+    settings: EngineSettings,
+    outside: Outside,
+    progress: Callable[[int], object] | None,
+) -> Running:
+    """Open or make a store; see `Engine.open`."""
+    now_ms = outside.now_ms()
+    with ExitStack() as stack:
+        slots = _folder(folder, keys, policy, outside, stack)
+        secrets = engine_keys(keys, slots, now_ms)
+        files = Snapshots(folder / "snapshots", slots, tenant=keys.tenant_id)
+        oldest = oldest_position(folder / "log", slots, tenant=keys.tenant_id)
+        found = files.newest(log_oldest=oldest)
+        if found is None:
+            assert policy is not None
+            files.write(0, fresh_parts(policy, series_of(secrets.lineage)))
+            found = files.newest()
+            assert found is not None
+        log = Log.open(folder / "log", slots, tenant=keys.tenant_id, after=found[0], settings=outside.log)
+        stack.callback(log.close)
+        recovered = recover(
+            *found,
+            log.frames(found[0]),
+            series=series_of(secrets.lineage),
+            progress=progress,
+            expected_people=settings.expected_people,
+        )
+        base = _Base(folder, log, files, slots, secrets, recovered, stack)
+        running = _assembled(base, recipients, settings, outside)
+        running.start(policy)
+        for _ in recovered.erasures[-1:]:
+            running.erasures.complete(running.host.position, running.do)
+        running.stack = stack.pop_all()
+        return running
+
+
+def _folder(
+    folder: Path, keys: KeyProvider, policy: Policy | None, outside: Outside, stack: ExitStack
+) -> SlotKeys:
+    """Check, or make, the folder; lock it; open its data keys."""
+    marker = StoreMarker.find(folder)
+    if marker is None and policy is None:
+        raise RunError(f"policy=None must be given for a new store in {str(folder)!r}; pass its first policy")
+    if marker is None:
+        folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(StoreLock.acquire(folder, started_ms=outside.now_ms()))
+    options: Any = {
+        "tenant": keys.tenant_id,
+        "random_bytes": outside.random_bytes,
+        "now_ms": outside.now_ms,
+    }
+    if marker is None:
+        StoreMarker.create(folder, tenant=keys.tenant_id, created_ms=outside.now_ms())
+    else:
+        StoreMarker.read(folder, tenant=keys.tenant_id)
+    path = folder / KEY_FILE
+    made = SlotKeys.open if path.exists() else SlotKeys.new
+    slots = made(path, keys.keks(), **options)
+    stack.callback(slots.close)
+    return slots
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What is there once a store was read."""
+
+    folder: Path
+    log: Log
+    files: Snapshots
+    slots: SlotKeys
+    secrets: EngineKeys
+    recovered: Recovered
+    stack: ExitStack
+
+
+def _assembled(
+    base: _Base, recipients: Mapping[str, str], settings: EngineSettings, outside: Outside
+) -> Running:
+    """All parts, wired together."""
+    folder, log, secrets, recovered, stack = base.folder, base.log, base.secrets, base.recovered, base.stack
+    standing = recovered.standing
+    host = Host(standing, log, recovered.position, tags_in_feed=settings.tags_in_feed)
+    stones = TombstoneLog(folder / "tombstones", verifiers=[secrets.notes_verifier])
+    graves = DurableGraveyard(stones, secrets.notes, ready=host.ready)
+    stack.callback(graves.close)
+    for first, entries in recovered.stones:
+        graves.restore(first, entries)
+    lineage = LineageView(LineageStore.open(folder / "lineage.dayfly", subject_key=secrets.lineage))
+    audit = AuditFile(folder / "audit.jsonl")
+    stack.callback(audit.close)
+    letters = DeadLetterFile(folder / "dead-letters.jsonl")
+    stack.callback(letters.close)
+    views = Views(audit, lineage, letters, graves)
+    engine = MemoryEngine(
+        recovered.shard.policy,
+        secrets,
+        recipients=recipients,
+        random_bytes=outside.random_bytes,
+        issuer=outside.issuer,
+        lease_url=outside.lease_url,
+        audit=host.audit,
+        lineage=lineage,
+        settings=outside.fragments,
+        tap=host.tap,
+        resume=Resume(recovered.shard, standing.transfers, standing.audit, graves),
+    )
+    host.use(engine, lineage, graves)
+    feed = Feed(
+        next_position=standing.next_item - len(recovered.items),
+        retention_ms=settings.feed_retention_ms,
+        max_items=settings.feed_items,
+    )
+    feed.publish(recovered.items)
+    running = Running(
+        host=host,
+        log=log,
+        feed=feed,
+        queue=WorkQueue(max_events=settings.max_waiting_events, patience_seconds=settings.patience_seconds),
+        releases=Releases(feed),
+        views=views,
+        graves=graves,
+        stones=stones,
+        clock=SteadyClock(outside.now_ms, start_ms=recovered.shard.clock_ms),
+        recovered=recovered,
+        settings=settings,
+    )
+    heal_views(views, recovered)
+    running.keeper = Keeper(host, log, base.files, feed, settings, sync_views=running.sync_views)
+    running.erasures = Erasures(
+        host,
+        running.keeper,
+        feed,
+        base.slots,
+        signer=secrets.notes,
+        now_ms=running.clock,
+        random_bytes=outside.random_bytes,
+    )
+    running.loop = Loop(
+        host,
+        running.queue,
+        running.releases,
+        running.clock,
+        settings,
+        after_turn=running.after_turn,
+        failed=running.fail,
+    )
+    log.on_durable(running.releases.durable)
+    log.on_trouble(running.trouble)
+    return running

@@ -1,0 +1,191 @@
+"""Coming back: the newest snapshot, then every durable frame after it, then what the crash left undone.
+
+Replay tells the shard again what it was told and folds the effects that were carried out. Orders whose effects are not in
+the log were shown to nobody: they are handed back to be carried out now. Fragments whose end is not in the log died with
+their keys, which were in memory only: they get their tombstones now.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, TypeVar
+
+from dayfly.engine.decisions import OrderMade, Recall
+from dayfly.engine.durable.effects import Minted, decode_effects
+from dayfly.engine.durable.feed import FeedItem
+from dayfly.engine.durable.host import EFFECTS, INPUTS
+from dayfly.engine.durable.input_frames import decode_inputs
+from dayfly.engine.durable.standing import Standing, read_standing
+from dayfly.engine.errors import FrameError
+from dayfly.engine.inputs import Erase, Input, Merge
+from dayfly.engine.intake import RejectedEvent
+from dayfly.engine.policy.load import policy_from_source
+from dayfly.engine.policy.model import Policy
+from dayfly.engine.shard import Shard
+
+__all__ = ["POLICY", "SHARD", "STANDING", "Recovered", "fresh_parts", "recover"]
+
+T = TypeVar("T")
+
+POLICY: Final = "policy"
+SHARD: Final = "shard"
+STANDING: Final = "standing"
+"""Parts of a snapshot."""
+
+
+class StoredFrame(Protocol):
+    """A frame as the log gives it back."""
+
+    @property
+    def position(self) -> int:
+        """Its place in the log."""
+
+    @property
+    def kind(self) -> int:
+        """What it holds."""
+
+    @property
+    def payload(self) -> bytes:
+        """Its content."""
+
+
+@dataclass(slots=True)
+class Recovered:
+    """State after replay.
+
+    Attributes:
+        shard: As it was after the newest durable inputs.
+        standing: Folded effects.
+        items: Feed items still kept.
+        orders, recalls: Decided by durable inputs and not carried out.
+        erasures: Subjects erased by replayed inputs: their traces before must still be destroyed.
+        lineage: What the lineage store may have missed: fragments minted and subjects merged, in order.
+        audit, letters: Lines and dead letters that their files may have missed.
+        stones: What the tombstone log may have missed: index of the first entry, and the entries.
+        position: Of the newest frame, or of the snapshot.
+        frames, events: Replayed.
+    """
+
+    shard: Shard
+    standing: Standing
+    items: list[FeedItem]
+    orders: dict[int, list[OrderMade]] = field(default_factory=dict)
+    recalls: dict[int, list[Recall]] = field(default_factory=dict)
+    erasures: list[bytes] = field(default_factory=list)
+    lineage: list[Minted | Merge | Erase] = field(default_factory=list)
+    audit: list[bytes] = field(default_factory=list)
+    letters: list[RejectedEvent] = field(default_factory=list)
+    stones: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
+    position: int = 0
+    frames: int = 0
+    events: int = 0
+
+    @property
+    def undone_orders(self) -> list[OrderMade]:
+        """Orders that nobody carried out, oldest first."""
+        return [made for position in sorted(self.orders) for made in self.orders[position]]
+
+    @property
+    def undone_recalls(self) -> list[Recall]:
+        """Recalls that nobody carried out, oldest first."""
+        return [recall for position in sorted(self.recalls) for recall in self.recalls[position]]
+
+
+def fresh_parts(policy: Policy, series: Callable[[bytes, str], bytes]) -> dict[str, bytes]:
+    """The first snapshot of a store: nobody known, a policy in force.
+
+    Raises:
+        ShardError: the policy does not compile.
+    """
+    return {
+        POLICY: policy.source,
+        SHARD: Shard(policy).snapshot(),
+        STANDING: Standing(series).to_bytes(()),
+    }
+
+
+def recover(
+    position: int,
+    parts: Mapping[str, bytes],
+    frames: Iterable[StoredFrame],
+    *,
+    series: Callable[[bytes, str], bytes],
+    progress: Callable[[int], object] | None = None,
+    **shard_options: Any,
+) -> Recovered:
+    """State after a snapshot and the frames that follow it.
+
+    Args:
+        position: Log position of the snapshot.
+        parts: Its content.
+        frames: Every durable frame after it, in order.
+        series: Keyed digest of subject and trigger, for the feed.
+        progress: Told the number of frames replayed, after each.
+        **shard_options: As for `Shard.restore`.
+
+    Raises:
+        FrameError: a frame or part cannot be read, or the frames do not follow the snapshot.
+        SnapshotError: the shard's part is not of this version.
+    """
+    for name in (POLICY, SHARD, STANDING):
+        if name not in parts:
+            raise FrameError(f"part={name!r} must be in the snapshot; use an older snapshot")
+    policy = policy_from_source(bytes(parts[POLICY]))
+    standing, items = read_standing(bytes(parts[STANDING]), series)
+    shard = Shard.restore(bytes(parts[SHARD]), policy, **shard_options)
+    recovered = Recovered(shard, standing, items, position=position)
+    for frame in frames:
+        if frame.position != recovered.position + 1:
+            raise FrameError(
+                f"frame position={frame.position} must be {recovered.position + 1}; restore the store from a backup"
+            )
+        recovered.position = frame.position
+        recovered.frames += 1
+        _take(recovered, frame)
+        if progress is not None:
+            progress(recovered.frames)
+    return recovered
+
+
+def _take(recovered: Recovered, frame: StoredFrame) -> None:
+    if frame.kind == INPUTS:
+        _inputs(recovered, frame)
+    elif frame.kind == EFFECTS:
+        _effects(recovered, frame)
+    else:
+        raise FrameError(f"frame kind={frame.kind} must be known; read it with the release that wrote it")
+
+
+def _inputs(recovered: Recovered, frame: StoredFrame) -> None:
+    inputs, now_ms = decode_inputs(frame.payload)
+    decisions = recovered.shard.apply(inputs, now_ms)
+    if decisions.orders:
+        recovered.orders[frame.position] = list(decisions.orders)
+    if decisions.recalls:
+        recovered.recalls[frame.position] = list(decisions.recalls)
+    for item in inputs:
+        _note(recovered, item)
+    recovered.events += sum(decisions.counts.values())
+
+
+def _note(recovered: Recovered, item: Input) -> None:
+    if isinstance(item, Erase):
+        recovered.erasures.append(item.subject)
+    if isinstance(item, Erase | Merge):
+        recovered.lineage.append(item)
+
+
+def _effects(recovered: Recovered, frame: StoredFrame) -> None:
+    effects = decode_effects(frame.payload)
+    recovered.items += recovered.standing.fold(effects)
+    recovered.lineage += effects.minted
+    recovered.audit += effects.audit
+    recovered.letters += effects.letters
+    if effects.stones:
+        recovered.stones.append((effects.first_stone, effects.stones))
+    _drop_covered(recovered.orders, effects.covers)
+    _drop_covered(recovered.recalls, effects.covers)
+
+
+def _drop_covered(undone: dict[int, list[T]], covers: int) -> None:
+    for position in [position for position in undone if position <= covers]:
+        del undone[position]

@@ -1,0 +1,76 @@
+"""What a crash, or the last close, left undone, done before anything new is taken in."""
+
+from dayfly.engine.decisions import Decisions
+from dayfly.engine.durable.host import Host
+from dayfly.engine.durable.recovery import Recovered
+from dayfly.engine.durable.standing import Alive
+from dayfly.engine.inputs import FragmentEnded
+from dayfly.engine.runtime import Outcome
+from dayfly.privacy.fragments import Destroyed, DestroyReason, Tombstone
+from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
+from dayfly.privacy.fragments.tombstones.log import TombstoneLog
+
+__all__ = ["bury_the_lost", "carry_out_undone"]
+
+
+def bury_the_lost(host: Host, graves: DurableGraveyard, log: TombstoneLog, now_ms: int) -> int:
+    """Tombstones for fragments whose keys died with the last process; returns how many there were.
+
+    Args:
+        host: With the recovered standing.
+        graves: Over `log`, with everything that the host's log knows appended already.
+        log: The tombstone log; one that was closed in the middle may hold a stone whose end was not logged.
+        now_ms: When they are found dead.
+    """
+    lost = list(host.standing.alive.values())
+    graves.bury_lost(_stone(fragment, now_ms) for fragment in lost if log.find(fragment.minted.jti) is None)
+    graves.settle(0)
+    if lost:
+        host.note(Outcome(Decisions(), destroyed=tuple(_death(fragment, now_ms) for fragment in lost)))
+        host.log_effects()
+    return len(lost)
+
+
+def carry_out_undone(host: Host, recovered: Recovered, now_ms: int) -> None:
+    """Tell the shard which fragments ended, and mint and recall what was decided and shown to nobody."""
+    live = host.engine.shard.orders.live
+    ended = [
+        FragmentEnded(now_ms, order_id, leases == 0)
+        for order_id, leases in host.standing.untold.items()
+        if order_id in live
+    ]
+    host.standing.untold.clear()
+    host.note(host.engine.apply(ended, now_ms))
+    recalls = recovered.undone_recalls
+    void = {order_id for recall in recalls for order_id in recall.order_ids}
+    orders = [made for made in recovered.undone_orders if made.order.order_id not in void]
+    if orders or recalls:
+        decided = Decisions(orders=tuple(orders), recalls=tuple(recalls))
+        host.note(host.engine.carry_out(decided, now_ms))
+
+
+def _stone(fragment: Alive, now_ms: int) -> Tombstone:
+    minted = fragment.minted
+    return Tombstone(
+        jti=minted.jti,
+        kc=minted.kc,
+        iat=minted.iat,
+        exp=minted.exp,
+        dead_ms=now_ms,
+        reason=DestroyReason.LOST,
+        leases=fragment.leases,
+    )
+
+
+def _death(fragment: Alive, now_ms: int) -> Destroyed:
+    minted = fragment.minted
+    return Destroyed(
+        jti=minted.jti,
+        order_id=minted.order.order_id,
+        audience=minted.order.audience,
+        subject=minted.order.subject,
+        reason=DestroyReason.LOST,
+        at_ms=now_ms,
+        leases=fragment.leases,
+        consent=minted.order.consent,
+    )
