@@ -137,10 +137,11 @@ class StoreMarker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         try:
             marker = msgspec.json.decode(data, type=cls)
-            if len(marker.tenant_bytes) != TENANT_BYTES or marker.shards < 1 or marker.version < 1:
-                raise ValueError("tenant must have 16 bytes, shards and version must be positive")
+            sound = len(marker.tenant_bytes) == TENANT_BYTES and min(marker.shards, marker.version) >= 1
         except (msgspec.DecodeError, ValueError) as error:
             raise _unreadable(path, str(error)) from error
+        if not sound:
+            raise _unreadable(path, "tenant must have 16 bytes, shards and version must be positive")
         return marker
 
 
