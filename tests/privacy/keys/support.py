@@ -73,6 +73,7 @@ class PowerFile:
         self.name = name
         self.durable = bytearray(content)
         self.pending: list[tuple[int, bytes]] = []
+        self.syncs = 0
         self.on_step: Callable[[], None] = lambda: None
 
     def _current(self) -> bytearray:
@@ -95,6 +96,7 @@ class PowerFile:
 
     def sync(self) -> None:
         self.on_step()
+        self.syncs += 1
         self.durable = self._current()
         self.pending.clear()
 

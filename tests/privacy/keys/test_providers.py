@@ -6,6 +6,7 @@ import os
 import pickle
 import stat
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -323,10 +324,10 @@ def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
 
 def test_the_library_keyring_keeps_the_entry(tmp_path: Path) -> None:
     keyring = pytest.importorskip("keyring", reason="the extra dayfly[keyring] is not installed")
-    from keyring.backend import KeyringBackend
+    backend = import_module("keyring.backend")
 
-    class InMemory(KeyringBackend):  # type: ignore[misc, unused-ignore]
-        priority = 1  # type: ignore[assignment, unused-ignore]
+    class InMemory(backend.KeyringBackend):  # type: ignore[name-defined, misc]
+        priority = 1
         kept = MemoryKeyring()
 
         def get_password(self, service: str, username: str) -> str | None:
@@ -381,7 +382,7 @@ def test_a_folder_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> N
 def test_a_file_of_another_owner_is_refused(tmp_path: Path) -> None:
     create(tmp_path)
     os.chown(path_in(tmp_path), 12345, -1)
-    with pytest.raises(KeyFileUnsafe, match="owner=12345 of .* must be 0; run chown"):
+    with pytest.raises(KeyFileUnsafe, match=r"owner=12345 of .* must be 0; run chown"):
         reopen(tmp_path)
 
 
@@ -541,7 +542,7 @@ def test_secrets_that_are_not_complete_are_noticed(tmp_path: Path) -> None:
         msgspec.structs.replace(material, tenant_id=b"short"),
         msgspec.structs.replace(material, notes=b"no key"),
     ):
-        with pytest.raises(KeyStoreDamaged, match="must (hold every key of a tenant|be a P-256 key)"):
+        with pytest.raises(KeyStoreDamaged, match=r"must (hold every key of a tenant|be a P-256 key)"):
             broken.check()
 
 
@@ -631,7 +632,7 @@ def test_a_service_that_gives_the_plaintext_back_is_refused(tmp_path: Path) -> N
             return "text"  # type: ignore[return-value]
 
     for kms in (Echo(), Nothing()):
-        with pytest.raises(KmsFailed, match="wrap=<.*> must be sealed bytes"):
+        with pytest.raises(KmsFailed, match=r"wrap=<.*> must be sealed bytes"):
             envelope(tmp_path, kms)
     assert not path_in(tmp_path).exists()
 

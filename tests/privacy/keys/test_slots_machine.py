@@ -154,7 +154,7 @@ class Storm:
         self.live: dict[int, bytes] = dict(state.live) if state else {}
         self.dying: dict[int, bytes] = {}
         self.dead: dict[int, tuple[bytes, bytes]] = dict(state.dead) if state else {}
-        self.kek = state.kek if state else 1
+        self.kek: int = state.kek if state else 1
         self.steps = cut_after
         self.file, self.record = PowerFile("keys.slots", files[0]), PowerFile("keys.destroyed", files[1])
         self.file.on_step = self.record.on_step = self.step
@@ -202,7 +202,8 @@ def weather_storms(seed: int, cuts: int) -> int:
             storm.run(chance)
         crashed = files = storm.file.after_power_loss(chance), storm.record.after_power_loss(chance)
         after = SlotKeys(
-            *(PowerFile(*one) for one in zip(("keys.slots", "keys.destroyed"), files, strict=True)),
+            PowerFile("keys.slots", files[0]),
+            PowerFile("keys.destroyed", files[1]),
             ring(*range(1, storm.kek + 1)),
             **options(),
         )

@@ -43,6 +43,9 @@ class _SealedProvider:
     Guarantees:
         A rotation is durable when it returns; when it raises, file and memory are as before. What a rotation drops was
         overwritten on disk; copies of the file that somebody made still hold it. No repr, message, pickle or copy shows a key.
+
+    What cannot be promised: the secrets are `bytes` in this process while it runs, because hashing and signing need them; Python
+    neither locks nor overwrites that memory. Switch core dumps and swap off where that matters.
     """
 
     __slots__ = ("_digest", "_material", "_path", "_random_bytes", "_seal", "_tenant")

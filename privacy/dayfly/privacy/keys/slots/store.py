@@ -18,6 +18,7 @@ from dayfly.privacy.errors import (
 from dayfly.privacy.keys.interfaces import KEY_BYTES, DestroyedKey
 from dayfly.privacy.keys.kek import KekRing
 
+from .checks import Failing, check_head, check_whole
 from .device import FolderFile, RawFile
 from .layout import (
     ENTRY_BYTES,
@@ -30,7 +31,6 @@ from .layout import (
     Header,
     Slot,
     checked_purpose,
-    decode_head,
     encode_head,
     encode_header,
     encode_slot,
@@ -89,7 +89,7 @@ class SlotKeys:
         self._closed = False
         self._failed = False
         header = self._slots.header
-        _check_head(record, header)
+        check_head(record, header)
         self._record: Final = DestructionRecord(
             record, tenant, at_least=header.recorded, discard_damaged=discard_damaged
         )
@@ -97,7 +97,7 @@ class SlotKeys:
         recorded = {one.key_id: one for one in self._record.entries if one.kind != EntryKind.VOID}
         found = survey(raw, tenant, recorded=recorded.keys(), issued=header.issued)
         if not discard_damaged:
-            _check_whole(found, len(raw) // SLOT_BYTES, header.capacity, file.name)
+            check_whole(found, len(raw) // SLOT_BYTES, header.capacity, file.name)
         self._live: Final = found.live
         self._highest = found.highest
         self._destroyed: Final = {
@@ -394,8 +394,8 @@ class SlotKeys:
                 f"path={self._slots.name!r} must be whole, but a write had failed; open the store again"
             )
 
-    def _failing_for_good(self) -> "_Failing":
-        return _Failing(self._fail)
+    def _failing_for_good(self) -> Failing:
+        return Failing(self._fail)
 
     def _fail(self) -> None:
         self._failed = True
@@ -454,41 +454,3 @@ class SlotKeys:
             self._slots.sync()
             self._zero([place.slot for place in old.values()])
         return len(old)
-
-
-class _Failing:
-    """Mark the store as failed when a step of several did not come through: what is on disk is then known to `open` only."""
-
-    __slots__ = ("_fail",)
-
-    def __init__(self, fail: Callable[[], None]) -> None:
-        self._fail = fail
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            self._fail()
-
-
-def _check_head(record: RawFile, header: Header) -> None:
-    head = decode_head(record.read(0, ENTRY_BYTES))
-    if head != (header.tenant, header.store):
-        raise KeyStoreDamaged(
-            f"path={record.name!r} must be the record of these slots; put back the one that lay beside them"
-        )
-
-
-def _check_whole(found: Survey, present: int, capacity: int, name: str) -> None:
-    way_out = "open with discard_damaged=True to give these keys and their data up"
-    if present < capacity:
-        raise KeyStoreDamaged(f"slots={present!r} of {name!r} must be >= {capacity}; {way_out}")
-    if found.damaged:
-        raise KeyStoreDamaged(f"slots={found.damaged[:8]!r} of {name!r} must check; {way_out}")
-    if found.missing:
-        raise KeyStoreDamaged(
-            f"key_ids={found.missing[:8]!r} must be in {name!r} or recorded as destroyed; {way_out}"
-        )
