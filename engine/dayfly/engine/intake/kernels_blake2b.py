@@ -18,19 +18,32 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from dayfly.engine.intake.kernels_memory import INTERPRETED, MASK64, load64, u64
-from dayfly.privacy._jit import kernel
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
-__all__ = ["JOB_LENGTH", "JOB_OUT", "JOB_START", "JOB_STATE", "blake2b_many", "keyed_state"]
+__all__ = [
+    "JOB_LENGTH",
+    "JOB_OUT",
+    "JOB_START",
+    "JOB_STATE",
+    "JOB_WORDS",
+    "LANE_WORDS",
+    "blake2b_many",
+    "keyed_state",
+]
 
 BLOCK_BYTES: Final = 128
 LANES: Final = 4  # sixteen vectors of four words fill the registers of AVX2; wider machines gain little more
 
 # Columns of a job.
 JOB_START, JOB_LENGTH, JOB_STATE, JOB_OUT = 0, 1, 2, 3
+JOB_WORDS = 4
+
+LANE_WORDS = 42 * LANES
+"""Scratch of `blake2b_many`: state, message and chain value, then job and bytes taken, of every lane."""
 
 _IV: Final = (
     0x6A09E667F3BCC908,
@@ -43,7 +56,6 @@ _IV: Final = (
     0x5BE0CD19137E2179,
 )
 IV = np.array(_IV, np.uint64)
-ZERO, ONE = u64(0), u64(1)
 
 # Message word schedule (section 2.7), the places that each G of a round mixes (3.2) and G's rotations (2.1).
 _SIGMA: Final = (
@@ -127,52 +139,63 @@ def _vector_rounds() -> Any:
 _rounds: Any = _plain_rounds if INTERPRETED else _vector_rounds()
 
 
-@kernel
-def blake2b_many(data: Bytes, jobs: Ints, states: Words, out: Words) -> None:
+@inlined_kernel
+def _load_block(data: Bytes, start: int, rest: int, m: Words, lane: int) -> None:
+    """The next block of a message, of which `rest` bytes are left, as the message words of a lane.
+
+    The mask of a partial word is shifted in two halves, because shifting a word by all of its 64 bits is undefined; so
+    messages of any length take the same path and the processor has nothing to guess.
+    """
+    if rest >= BLOCK_BYTES:
+        for i in range(16):
+            m[i, lane] = load64(data, start + 8 * i)
+        return
+    for i in range(16):
+        half = u64(4 * (8 - min(max(rest - 8 * i, 0), 8)))
+        m[i, lane] = load64(data, start + 8 * i) & ((MASK64 >> half) >> half)
+
+
+@lean_kernel
+def blake2b_many(data: Bytes, jobs: Ints, states: Words, out: Words, lanes: Ints) -> None:
     """The first 16 bytes of the keyed BLAKE2b of every job.
 
     A lane takes the next job as soon as it has finished one, so messages of any lengths keep all lanes busy.
 
     Args:
-        data: uint8[n], with at least seven bytes after the last message.
+        data: uint8[n], with at least 128 bytes after the start of the last block.
         jobs: int64[J, 4]: first byte, length (at least 1), row of `states`, row of `out`.
         states: uint64[K, 8], from `keyed_state`; each stands for 128 bytes taken already.
         out: uint64[O, 2], receives the hashes as little-endian words.
+        lanes: int64[LANE_WORDS], scratch, wiped at the end: it has held message bytes and key states.
     """
-    v = np.zeros((16, LANES), np.uint64)
-    m = np.zeros((16, LANES), np.uint64)
-    h = np.zeros((8, LANES), np.uint64)
-    job = np.full(LANES, -1, np.int64)
-    taken = np.zeros(LANES, np.int64)
+    v = lanes[: 16 * LANES].view(np.uint64).reshape(16, LANES)
+    m = lanes[16 * LANES : 32 * LANES].view(np.uint64).reshape(16, LANES)
+    h = lanes[32 * LANES : 40 * LANES].view(np.uint64).reshape(8, LANES)
+    job = lanes[40 * LANES : 41 * LANES]
+    taken = lanes[41 * LANES : 42 * LANES]
+    for lane in range(LANES):
+        job[lane] = -1
     following = 0
     while True:
         busy = 0
         for lane in range(LANES):
-            if job[lane] < 0 and following < len(jobs):
+            if job[lane] < 0:
+                if following == len(jobs):
+                    continue
                 job[lane] = following
                 taken[lane] = 0
                 for i in range(8):
                     h[i, lane] = states[jobs[following, JOB_STATE], i]
                 following += 1
-            if job[lane] < 0:
-                continue
             busy += 1
-            start = jobs[job[lane], JOB_START] + taken[lane]
             rest = jobs[job[lane], JOB_LENGTH] - taken[lane]
-            for i in range(16):
-                left = rest - 8 * i
-                word = ZERO
-                if left > 0:
-                    word = load64(data, start + 8 * i)
-                    if left < 8:
-                        word &= (ONE << u64(8 * left)) - ONE
-                m[i, lane] = word
-            taken[lane] += min(rest, 128)
+            _load_block(data, jobs[job[lane], JOB_START] + taken[lane], rest, m, lane)
+            taken[lane] += min(rest, BLOCK_BYTES)
             for i in range(8):
                 v[i, lane] = h[i, lane]
                 v[8 + i, lane] = IV[i]
-            v[12, lane] ^= u64(128 + taken[lane])
-            if rest <= 128:
+            v[12, lane] ^= u64(BLOCK_BYTES + taken[lane])
+            if rest <= BLOCK_BYTES:
                 v[14, lane] ^= MASK64
         if busy == 0:
             break
@@ -186,6 +209,8 @@ def blake2b_many(data: Bytes, jobs: Ints, states: Words, out: Words) -> None:
                 out[jobs[job[lane], JOB_OUT], 0] = h[0, lane]
                 out[jobs[job[lane], JOB_OUT], 1] = h[1, lane]
                 job[lane] = -1
+    for i in range(len(lanes)):
+        lanes[i] = 0
 
 
 def keyed_state(key: bytes, *, digest_bytes: int, salt: bytes = b"", person: bytes = b"") -> Words:

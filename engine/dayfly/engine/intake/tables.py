@@ -8,43 +8,56 @@ import numpy.typing as npt
 
 from dayfly.engine.catalog import EventType, FieldType
 from dayfly.engine.intake.context import Context
-from dayfly.engine.intake.kernels_segment import (
-    ALIAS,
+from dayfly.engine.intake.kernels_layout import (
     ANONYMOUS_ID,
     BATCH,
     CATEGORY,
-    CONSENT,
-    CONSENT_MANAGEMENT,
-    CONSENT_NODE,
     CONTEXT,
-    CONTEXT_NODE,
-    CONTEXT_TRAITS,
+    DROPPED,
     EVENT,
+    GROUP_ID,
+    INSTANT,
+    KEPT,
+    MASKED,
+    MESSAGE_ID,
+    NAME,
+    NUMERIC,
+    ORIGINAL,
+    PROPERTIES,
+    SENT_AT,
+    SETTINGS_END,
+    TEXT,
+    TIMESTAMP,
+    TRAITS,
+    TRUTH,
+    TYPE,
+    USER_ID,
+)
+from dayfly.engine.intake.kernels_members import (
+    CONTEXT_CONSENT,
+    CONTEXT_MANAGEMENT,
+    CONTEXT_TC,
+    CONTEXT_TRAITS,
+)
+from dayfly.engine.intake.kernels_names import (
+    MAX_NAME_BYTES,
+    NAME_WORDS,
+    hash_name,
+    name_word,
+)
+from dayfly.engine.intake.kernels_segment import (
+    ALIAS,
+    CONSENT_NODE,
+    CONTEXT_NODE,
     EVENT_NODE,
     FIRST_TYPE_NODE,
     GROUP,
-    GROUP_ID,
     IDENTIFY,
     KIND_NODE,
-    MAX_NAME_BYTES,
-    MESSAGE_ID,
-    NAME,
-    NAME_WORDS,
-    ORIGINAL,
     PAGE,
-    PROPERTIES,
     ROOT_NODE,
     SCREEN,
-    SENT_AT,
-    TC_STRING,
-    TIMESTAMP,
     TRACK,
-    TRAITS,
-    TYPE,
-    USER_ID,
-    Tables,
-    hash_name,
-    name_word,
 )
 from dayfly.engine.policy.model import Channel
 from dayfly.privacy.deident import Drop
@@ -81,15 +94,20 @@ _CALL_NAMES: Final = {
     "alias": ALIAS,
 }
 _CONTEXT_NAMES: Final = {
-    "consent": CONSENT,
-    "consentManagement": CONSENT_MANAGEMENT,
+    "consent": CONTEXT_CONSENT,
+    "consentManagement": CONTEXT_MANAGEMENT,
     "traits": CONTEXT_TRAITS,
-    "tcString": TC_STRING,
-    "tcf": TC_STRING,
-    "gpp": TC_STRING,
-    "gppString": TC_STRING,
+    "tcString": CONTEXT_TC,
+    "tcf": CONTEXT_TC,
+    "gpp": CONTEXT_TC,
+    "gppString": CONTEXT_TC,
 }
-_FIELD_TYPES: Final = {FieldType.STRING: 0, FieldType.NUMBER: 1, FieldType.BOOLEAN: 2, FieldType.TIME: 3}
+_FIELD_TYPES: Final = {
+    FieldType.STRING: TEXT,
+    FieldType.NUMBER: NUMERIC,
+    FieldType.BOOLEAN: TRUTH,
+    FieldType.TIME: INSTANT,
+}
 
 
 class _Edges:
@@ -112,7 +130,7 @@ class _Edges:
         return row
 
     def arrays(self) -> tuple[Ints, Ints]:
-        """Edges and buckets as `Tables` has them: open addressing with at most half of the buckets taken."""
+        """Edges and buckets as `kernels_names.find` takes them: open addressing with at most half of the buckets taken."""
         size = 16
         while size < 2 * len(self.rows):
             size *= 2
@@ -139,8 +157,11 @@ class _Edges:
         self.add(node, steps[-1], means=means)
 
 
-def build_tables(context: Context, channel: Channel) -> Tables:
-    """The tables for one channel of `context`; they hold hash states, so they are as secret as the keys."""
+def build_tables(context: Context, channel: Channel) -> Ints:
+    """The array for one channel of `context`, as `kernels_layout.open_tables` opens it.
+
+    It holds hash states, so it is as secret as the keys.
+    """
     edges = _Edges()
     for node, names in (
         (ROOT_NODE, _ROOT_NAMES),
@@ -161,12 +182,30 @@ def build_tables(context: Context, channel: Channel) -> Tables:
     calls = sorted(_CALL_NAMES, key=lambda name: _CALL_NAMES[name])
     types += [[context.policy.catalog.type_index("$" + name), 0, 0] for name in calls]
     rows, buckets = edges.arrays()
-    return Tables(
-        edges=rows,
-        buckets=buckets,
-        types=np.array(types, np.int64).reshape(-1, 3),
-        fields=np.array(fields, np.int64).reshape(-1, 3),
-        states=context.identities.hash_states(channel),
+    parts = [rows, buckets, np.array(types, np.int64), np.array(fields, np.int64)]
+    parts.append(context.identities.hash_states(channel).view(np.int64))
+    flat = [part.reshape(-1) for part in parts]
+    starts = SETTINGS_END + np.cumsum([0, *map(len, flat)])
+    return np.concatenate([starts, _settings(context, channel), *flat])
+
+
+def _settings(context: Context, channel: Channel) -> Ints:
+    """The settings in the order of `kernels_layout`, `CORRECT` first."""
+    settings = context.settings
+    return np.array(
+        [
+            channel.correct_clock_skew,
+            context.identities.older_versions,
+            settings.max_event_bytes,
+            settings.max_string_bytes,
+            settings.future_skew_ms,
+            settings.allowed_lateness_ms,
+            settings.max_depth,
+            settings.max_properties,
+            context.policy.catalog.channel_index(channel.name),
+            max((len(event_type.fields) for event_type in context.policy.catalog.types), default=0),
+        ],
+        np.int64,
     )
 
 
@@ -181,6 +220,6 @@ def _fields_of(context: Context, event_type: EventType, edges: _Edges, node: int
     rows = []
     for slot, reader in enumerate(context.readers[event_type.name].fields):
         edges.add_path(node, reader.path, slot)
-        masked = 0 if reader.mask is None else 2 if isinstance(reader.mask.rule, Drop) else 1
+        masked = KEPT if reader.mask is None else DROPPED if isinstance(reader.mask.rule, Drop) else MASKED
         rows.append([_FIELD_TYPES[reader.spec.type], masked, int(reader.spec.required)])
     return rows
