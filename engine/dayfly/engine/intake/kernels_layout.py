@@ -23,9 +23,9 @@ Words: TypeAlias = npt.NDArray[np.uint64]
 # --- a policy and keys ------------------------------------------------------------------------------------------------
 
 # First words of the array: where each part starts and the last one ends, then the settings.
-EDGES, BUCKETS, TYPES, FIELDS, STATES, TABLES_END = 0, 1, 2, 3, 4, 5
-CORRECT, OLDER, EVENT_BYTES, STRING_BYTES, FUTURE, LATE, DEPTH, MEMBERS, CHANNEL, WIDEST = range(6, 16)
-SETTINGS_END = 16
+EDGES, TYPES, FIELDS, STATES, TABLES_END = 0, 1, 2, 3, 4
+CORRECT, OLDER, EVENT_BYTES, STRING_BYTES, FUTURE, LATE, DEPTH, MEMBERS, CHANNEL, WIDEST = range(5, 15)
+SETTINGS_END = 15
 
 TYPE_WORDS, FIELD_WORDS, STATE_WORDS = 3, 3, 8
 
@@ -42,17 +42,15 @@ class Tables(NamedTuple):
     """A policy and keys.
 
     Attributes:
-        edges: int64[E, 12] and
-        buckets: int64[B], the names that mean something, see `kernels_names`.
+        edges: int64[B, 11], the names that mean something, see `kernels_names`.
         types: int64[T + 6, 3]: node of the properties, number of fields, first row in `fields`; the last six rows hold
             for each call but track its event type or -1.
         fields: int64[F, 3]: type (0 text, 1 number, 2 boolean, 3 time), 1 when masked and 2 when dropped, 1 when required.
         states: uint64[6, 8], BLAKE2b states: user, anonymous, older user, older anonymous, event id, digest.
-        settings: int64[16], the array's first words.
+        settings: int64[15], the array's first words.
     """
 
     edges: Ints
-    buckets: Ints
     types: Ints
     fields: Ints
     states: Words
@@ -63,8 +61,7 @@ class Tables(NamedTuple):
 def open_tables(flat: Ints) -> Tables:
     """The parts of a policy's array."""
     return Tables(
-        flat[flat[EDGES] : flat[BUCKETS]].reshape(-1, EDGE_WORDS),
-        flat[flat[BUCKETS] : flat[TYPES]],
+        flat[flat[EDGES] : flat[TYPES]].reshape(-1, EDGE_WORDS),
         flat[flat[TYPES] : flat[FIELDS]].reshape(-1, TYPE_WORDS),
         flat[flat[FIELDS] : flat[STATES]].reshape(-1, FIELD_WORDS),
         flat[flat[STATES] : flat[TABLES_END]].view(np.uint64).reshape(-1, STATE_WORDS),
@@ -98,7 +95,7 @@ class Desk(NamedTuple):
         stack: int64[max depth] and
         stops: uint64[], see `kernels_json.scan`.
         node_of: int64[max members], node whose names the members of an object have, -1 when they mean nothing.
-        seen: int64[E], row + 1 in which an edge was met last, negative where it was met beside the properties.
+        seen: int64[B], row + 1 in which an edge was met last, negative where it was met beside the properties.
         jobs: int64[256, 4] and
         lanes: int64[], see `kernels_blake2b`.
     """
@@ -117,7 +114,7 @@ class Desk(NamedTuple):
 @inlined_kernel
 def desk_words(flat: Ints) -> int:
     """Words that `open_desk` needs for a policy's array; at least."""
-    members, edges = flat[MEMBERS], (flat[BUCKETS] - flat[EDGES]) // EDGE_WORDS
+    members, edges = flat[MEMBERS], (flat[TYPES] - flat[EDGES]) // EDGE_WORDS
     fixed = STATE_END + ROOT_MEANINGS + MAX_JOBS * JOB_WORDS + LANE_WORDS
     return int(fixed + members * (TAPE_WORDS + 1) + flat[DEPTH] + edges + flat[EVENT_BYTES] // 64 + 2)
 
@@ -125,7 +122,7 @@ def desk_words(flat: Ints) -> int:
 @inlined_kernel
 def open_desk(work: Ints, flat: Ints) -> Desk:
     """The parts of the working space `work` for a policy's array."""
-    members, edges = flat[MEMBERS], (flat[BUCKETS] - flat[EDGES]) // EDGE_WORDS
+    members, edges = flat[MEMBERS], (flat[TYPES] - flat[EDGES]) // EDGE_WORDS
     slots = STATE_END
     jobs = slots + ROOT_MEANINGS
     lanes = jobs + MAX_JOBS * JOB_WORDS

@@ -130,7 +130,7 @@ def _root(data: Bytes, count: int, tables: Tables, desk: Desk) -> bool:
     for i in range(count):
         desk.node_of[i] = -1
         if tape[i, PARENT] == ROOT:
-            edge = find(data, tape[i, KEY], tape[i, KEY_LENGTH], ROOT_NODE, tables.edges, tables.buckets)
+            edge = find(data, tape[i, KEY], tape[i, KEY_LENGTH], ROOT_NODE, tables.edges)
             if edge >= 0:
                 meaning = tables.edges[edge, MEANS]
                 if slots[meaning] >= 0:
@@ -147,7 +147,7 @@ def _call(data: Bytes, tables: Tables, desk: Desk) -> Any:
         return -1
     start = desk.tape[at, VALUE] + 1
     length = desk.tape[at, VALUE_END] - 1 - start
-    edge = find(data, start, length, KIND_NODE, tables.edges, tables.buckets)
+    edge = find(data, start, length, KIND_NODE, tables.edges)
     if edge < 0 or tables.edges[edge, MEANS] == ALIAS:
         return -1
     return tables.edges[edge, MEANS]
@@ -168,11 +168,11 @@ def _track_type(data: Bytes, tables: Tables, desk: Desk, strings: Bytes) -> Any:
         end = unescape(data, start, end, strings, place)
         if end == place or load8(strings, place) == DOLLAR:
             return UNREADABLE
-        edge = find(strings, place, end - place, EVENT_NODE, tables.edges, tables.buckets)
+        edge = find(strings, place, end - place, EVENT_NODE, tables.edges)
     else:
         if end == start or load8(data, start) == DOLLAR:
             return UNREADABLE
-        edge = find(data, start, end - start, EVENT_NODE, tables.edges, tables.buckets)
+        edge = find(data, start, end - start, EVENT_NODE, tables.edges)
     return -1 if edge < 0 else tables.edges[edge, MEANS]
 
 
@@ -293,7 +293,7 @@ def _members(
             node = desk.node_of[desk.tape[i, PARENT]]
         if node < 0:
             continue
-        edge = find(data, desk.tape[at, KEY], desk.tape[at, KEY_LENGTH], node, tables.edges, tables.buckets)
+        edge = find(data, desk.tape[at, KEY], desk.tape[at, KEY_LENGTH], node, tables.edges)
         if edge < 0:
             continue
         readable = True

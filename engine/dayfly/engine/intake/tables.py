@@ -40,10 +40,13 @@ from dayfly.engine.intake.kernels_members import (
     CONTEXT_TRAITS,
 )
 from dayfly.engine.intake.kernels_names import (
+    EDGE_WORDS,
     MAX_NAME_BYTES,
     NAME_WORDS,
+    STANDS,
     hash_name,
     name_word,
+    stands_of,
 )
 from dayfly.engine.intake.kernels_segment import (
     ALIAS,
@@ -66,7 +69,7 @@ __all__ = ["build_tables", "serves"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-PADDING: Final = 16
+PADDING: Final = 8 * NAME_WORDS
 
 _ROOT_NAMES: Final = {
     "type": TYPE,
@@ -129,22 +132,21 @@ class _Edges:
             row[0] = means
         return row
 
-    def arrays(self) -> tuple[Ints, Ints]:
-        """Edges and buckets as `kernels_names.find` takes them: open addressing with at most half of the buckets taken."""
+    def array(self) -> Ints:
+        """The edges as `kernels_names.find` takes them, at most half of the rows taken."""
         size = 16
         while size < 2 * len(self.rows):
             size *= 2
-        buckets = np.full(size, -1, np.int64)
-        edges = []
-        for index, ((node, name), (means, child)) in enumerate(self.rows.items()):
+        edges = np.full((size, EDGE_WORDS), -1, np.int64)
+        for (node, name), (means, child) in self.rows.items():
             padded = np.frombuffer(name + bytes(PADDING), np.uint8)
-            words = [int(name_word(padded, at, len(name) - at)) for at in range(0, len(name), 8)]
-            edges.append([node, len(name), means, child, *words, *[0] * (NAME_WORDS - len(words))])
-            bucket = int(hash_name(padded, 0, len(name), node)) & (size - 1)
-            while buckets[bucket] >= 0:
-                bucket = (bucket + 1) & (size - 1)
-            buckets[bucket] = index
-        return np.array(edges, np.int64), buckets
+            words = [int(name_word(padded, 8 * i, len(name) - 8 * i)) for i in range(NAME_WORDS)]
+            stands = int(stands_of(node, len(name)))
+            row = int(hash_name(stands, words[0], words[1])) & (size - 1)
+            while edges[row, STANDS] >= 0:
+                row = (row + 1) & (size - 1)
+            edges[row] = [stands, means, child, *words]
+        return edges
 
     def add_path(self, node: int, path: Iterable[str], means: int) -> None:
         """A dotted field: every step but the last leads to a node of its own."""
@@ -181,8 +183,7 @@ def build_tables(context: Context, channel: Channel) -> Ints:
         fields += _fields_of(context, event_type, edges, node)
     calls = sorted(_CALL_NAMES, key=lambda name: _CALL_NAMES[name])
     types += [[context.policy.catalog.type_index("$" + name), 0, 0] for name in calls]
-    rows, buckets = edges.arrays()
-    parts = [rows, buckets, np.array(types, np.int64), np.array(fields, np.int64)]
+    parts = [edges.array(), np.array(types, np.int64), np.array(fields, np.int64)]
     parts.append(context.identities.hash_states(channel).view(np.int64))
     flat = [part.reshape(-1) for part in parts]
     starts = SETTINGS_END + np.cumsum([0, *map(len, flat)])
