@@ -111,9 +111,8 @@ class Desk(NamedTuple):
     lanes: Ints
 
 
-@inlined_kernel
 def desk_words(flat: Ints) -> int:
-    """Words that `open_desk` needs for a policy's array; at least."""
+    """Words that `open_desk` needs for a policy's array."""
     members, edges = flat[MEMBERS], (flat[TYPES] - flat[EDGES]) // EDGE_WORDS
     fixed = STATE_END + ROOT_MEANINGS + MAX_JOBS * JOB_WORDS + LANE_WORDS
     return int(fixed + members * (TAPE_WORDS + 1) + flat[DEPTH] + edges + flat[EVENT_BYTES] // 64 + 2)

@@ -5,30 +5,37 @@ A row is either read completely, with the result that `SegmentReader` gives, or 
 Oracle: tests.oracles.intake.read_call
 """
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.engine.intake.kernels_blake2b import JOB_LENGTH, JOB_OUT, JOB_START, JOB_STATE, blake2b_many
+from dayfly.engine.intake.kernels_blake2b import blake2b_many
+from dayfly.engine.intake.kernels_calls import (
+    CALLS,
+    CONSENT_NODE,
+    CONTEXT_NODE,
+    GROUP,
+    IDENTIFY,
+    PAGE,
+    SCREEN,
+    TRACK,
+    call_of,
+    find_members,
+    mark_containers,
+    order_hashes,
+    track_type,
+)
 from dayfly.engine.intake.kernels_json import (
-    ESCAPED,
     KEY,
     KEY_LENGTH,
     KIND,
     NULL_KIND,
     OBJECT,
     PARENT,
-    ROOT,
-    STRING,
-    VALUE,
-    VALUE_END,
     scan,
 )
 from dayfly.engine.intake.kernels_layout import (
-    ANONYMOUS_ID,
-    ANONYMOUS_STATE,
-    BATCH,
     CELLS,
     CHANNEL,
     CHANNEL_INDEX,
@@ -36,15 +43,9 @@ from dayfly.engine.intake.kernels_layout import (
     CONSENT,
     CONSENT_AT,
     CONSENT_DIGEST,
-    CONTEXT,
-    DIGEST_STATE,
-    DIGESTS,
     DROPPED,
     END,
-    EVENT,
     EVENT_BYTES,
-    EVENT_ID_STATE,
-    EVENT_IDS,
     FIELD_MASK,
     FIELD_REQUIRED,
     FIELD_TYPE,
@@ -56,36 +57,25 @@ from dayfly.engine.intake.kernels_layout import (
     JOB_RECEIVED,
     JOBS,
     KEPT,
-    LINK_IDS,
     MANAGEMENT_AT,
     MAX_JOBS,
-    MESSAGE_ID,
     NAME,
-    OLDER,
-    OLDER_STATES,
     PLACE,
-    PROPERTIES,
     RECEIVED,
     RECEIVED_MS,
-    ROOT_MEANINGS,
     ROW,
     SENT,
     START,
     STATE_END,
     STATUS,
     STRING_BYTES,
-    SUBJECT_IDS,
     TIME_MS,
     TOTALS,
-    TRAITS,
-    TYPE,
     TYPE_FIELDS,
     TYPE_INDEX,
     TYPE_NODE,
     TYPE_WIDTH,
     UNDECLARED,
-    USER_ID,
-    USER_STATE,
     VALUE_OFFSET,
     Columns,
     Desk,
@@ -103,93 +93,14 @@ from dayfly.engine.intake.kernels_members import (
     people_of,
     time_of,
 )
-from dayfly.engine.intake.kernels_memory import load8
 from dayfly.engine.intake.kernels_names import CHILD, MEANS, find
-from dayfly.engine.intake.kernels_values import NOT_HERE, unescape
+from dayfly.engine.intake.kernels_values import NOT_HERE
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = ["read_calls"]
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
-
-ROOT_NODE, KIND_NODE, EVENT_NODE, CONTEXT_NODE, CONSENT_NODE, FIRST_TYPE_NODE = 0, 1, 2, 3, 4, 5
-
-TRACK, PAGE, SCREEN, IDENTIFY, GROUP, ALIAS = 0, 1, 2, 3, 4, 5
-CALLS = 6
-
-DOLLAR = 36
-
-
-@inlined_kernel
-def _root(data: Bytes, count: int, tables: Tables, desk: Desk) -> bool:
-    """Find the members of the outermost object that mean something; False when one stands twice or there is a batch."""
-    slots, tape = desk.slots, desk.tape
-    for i in range(ROOT_MEANINGS):
-        slots[i] = -1
-    for i in range(count):
-        desk.node_of[i] = -1
-        if tape[i, PARENT] == ROOT:
-            edge = find(data, tape[i, KEY], tape[i, KEY_LENGTH], ROOT_NODE, tables.edges)
-            if edge >= 0:
-                meaning = tables.edges[edge, MEANS]
-                if slots[meaning] >= 0:
-                    return False
-                slots[meaning] = i
-    return bool(slots[BATCH] < 0)
-
-
-@inlined_kernel
-def _call(data: Bytes, tables: Tables, desk: Desk) -> Any:
-    """Which of the six calls it is, -1 when it is none that this path reads."""
-    at = desk.slots[TYPE]
-    if at < 0 or desk.tape[at, KIND] != STRING:
-        return -1
-    start = desk.tape[at, VALUE] + 1
-    length = desk.tape[at, VALUE_END] - 1 - start
-    edge = find(data, start, length, KIND_NODE, tables.edges)
-    if edge < 0 or tables.edges[edge, MEANS] == ALIAS:
-        return -1
-    return tables.edges[edge, MEANS]
-
-
-@inlined_kernel
-def _track_type(data: Bytes, tables: Tables, desk: Desk, strings: Bytes) -> Any:
-    """Event type of a track call, -1 when undeclared, `UNREADABLE` without a plain name.
-
-    An escaped name is unescaped into the free end of `strings`, where the row's first text will stand.
-    """
-    at = desk.slots[EVENT]
-    if at < 0 or (desk.tape[at, KIND] != STRING and desk.tape[at, KIND] != ESCAPED):
-        return UNREADABLE
-    start, end = desk.tape[at, VALUE] + 1, desk.tape[at, VALUE_END] - 1
-    if desk.tape[at, KIND] == ESCAPED:
-        place = desk.state[CHARACTERS]
-        end = unescape(data, start, end, strings, place)
-        if end == place or load8(strings, place) == DOLLAR:
-            return UNREADABLE
-        edge = find(strings, place, end - place, EVENT_NODE, tables.edges)
-    else:
-        if end == start or load8(data, start) == DOLLAR:
-            return UNREADABLE
-        edge = find(data, start, end - start, EVENT_NODE, tables.edges)
-    return -1 if edge < 0 else tables.edges[edge, MEANS]
-
-
-@inlined_kernel
-def _containers(call: int, type_node: int, desk: Desk) -> bool:
-    """Mark the objects whose members are read; False when one that must be an object is something else."""
-    at = desk.slots[TRAITS] if call in (IDENTIFY, GROUP) else desk.slots[PROPERTIES]
-    if at >= 0 and desk.tape[at, KIND] == OBJECT:
-        desk.node_of[at] = type_node
-    elif at >= 0 and desk.tape[at, KIND] != NULL_KIND:
-        return False
-    at = desk.slots[CONTEXT]
-    if at >= 0 and desk.tape[at, KIND] == OBJECT:
-        desk.node_of[at] = CONTEXT_NODE
-    elif at >= 0 and call == IDENTIFY:
-        return False
-    return True
 
 
 @inlined_kernel
@@ -217,46 +128,6 @@ def _field(
     value = cell_of(data, desk, at, tables.fields[field, FIELD_TYPE], tables.settings[STRING_BYTES], strings)
     values[cell] = value
     return bool(value != NOT_HERE)
-
-
-@inlined_kernel
-def _hash(desk: Desk, start: int, length: int, state: int, out: int) -> None:
-    """Put one message aside for `blake2b_many`."""
-    waiting = desk.state[JOBS]
-    desk.jobs[waiting, JOB_START] = start
-    desk.jobs[waiting, JOB_LENGTH] = length
-    desk.jobs[waiting, JOB_STATE] = state
-    desk.jobs[waiting, JOB_OUT] = out
-    desk.state[JOBS] = waiting + 1
-
-
-@inlined_kernel
-def _hash_text(desk: Desk, at: int, state: int, out: int) -> None:
-    """Put the text at tape row `at` aside for `blake2b_many`."""
-    start = desk.tape[at, VALUE] + 1
-    _hash(desk, start, desk.tape[at, VALUE_END] - 1 - start, state, out)
-
-
-@inlined_kernel
-def _identify(people: int, tables: Tables, desk: Desk, columns: Columns) -> None:
-    """Order the hashes of the row: subject, link, event id and digest."""
-    rows = columns.grid.shape[1]
-    place = desk.state[PLACE]
-    subject, subject_state = desk.slots[USER_ID], USER_STATE
-    if people == 2:
-        subject, subject_state = desk.slots[ANONYMOUS_ID], ANONYMOUS_STATE
-    _hash_text(desk, subject, subject_state, SUBJECT_IDS * rows + place)
-    link = LINK_IDS * rows + place
-    if people == 3:
-        _hash_text(desk, desk.slots[ANONYMOUS_ID], ANONYMOUS_STATE, link)
-    elif tables.settings[OLDER]:
-        _hash_text(desk, subject, subject_state + OLDER_STATES, link)
-    else:
-        columns.ids[link, 0] = 0
-        columns.ids[link, 1] = 0
-    _hash_text(desk, desk.slots[MESSAGE_ID], EVENT_ID_STATE, EVENT_IDS * rows + place)
-    start = desk.state[START]
-    _hash(desk, start, desk.state[END] - start, DIGEST_STATE, DIGESTS * rows + place)
 
 
 @inlined_kernel
@@ -324,14 +195,14 @@ def _row(data: Bytes, tables: Tables, desk: Desk, columns: Columns, strings: Byt
     if end - start > settings[EVENT_BYTES] or end == start:
         return False
     count = scan(data, start, end, desk.tape, desk.stack, desk.stops)
-    if count < 0 or not _root(data, count, tables, desk):
+    if count < 0 or not find_members(data, count, tables, desk):
         return False
-    call = _call(data, tables, desk)
+    call = call_of(data, tables, desk)
     if call < 0:
         return False
     event_type = tables.types[len(tables.types) - CALLS + call, 0]
     if call == TRACK:
-        event_type = _track_type(data, tables, desk, strings)
+        event_type = track_type(data, tables, desk, strings)
     moment = time_of(data, desk, settings)
     if UNREADABLE in (event_type, moment):
         return False
@@ -340,7 +211,7 @@ def _row(data: Bytes, tables: Tables, desk: Desk, columns: Columns, strings: Byt
         type_node = tables.types[event_type, TYPE_NODE]
         width = tables.types[event_type, TYPE_WIDTH]
         first_field = tables.types[event_type, TYPE_FIELDS]
-    if not _containers(call, type_node, desk):
+    if not mark_containers(call, type_node, desk):
         return False
     place, cells = state[PLACE], state[CELLS]
     for i in range(width):
@@ -356,7 +227,7 @@ def _row(data: Bytes, tables: Tables, desk: Desk, columns: Columns, strings: Byt
     consent = consent_of(data, desk.tape, state, columns.grid)
     if consent == -2:
         return False
-    _identify(people, tables, desk, columns)
+    order_hashes(people, tables, desk, columns)
     columns.grid[RECEIVED_MS, place] = state[RECEIVED]
     columns.grid[TIME_MS, place] = moment
     columns.grid[VALUE_OFFSET, place] = cells

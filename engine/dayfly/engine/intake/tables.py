@@ -8,6 +8,20 @@ import numpy.typing as npt
 
 from dayfly.engine.catalog import EventType, FieldType
 from dayfly.engine.intake.context import Context
+from dayfly.engine.intake.kernels_calls import (
+    ALIAS,
+    CONSENT_NODE,
+    CONTEXT_NODE,
+    EVENT_NODE,
+    FIRST_TYPE_NODE,
+    GROUP,
+    IDENTIFY,
+    KIND_NODE,
+    PAGE,
+    ROOT_NODE,
+    SCREEN,
+    TRACK,
+)
 from dayfly.engine.intake.kernels_layout import (
     ANONYMOUS_ID,
     BATCH,
@@ -47,20 +61,6 @@ from dayfly.engine.intake.kernels_names import (
     hash_name,
     name_word,
     stands_of,
-)
-from dayfly.engine.intake.kernels_segment import (
-    ALIAS,
-    CONSENT_NODE,
-    CONTEXT_NODE,
-    EVENT_NODE,
-    FIRST_TYPE_NODE,
-    GROUP,
-    IDENTIFY,
-    KIND_NODE,
-    PAGE,
-    ROOT_NODE,
-    SCREEN,
-    TRACK,
 )
 from dayfly.engine.policy.model import Channel
 from dayfly.privacy.deident import Drop
