@@ -14,17 +14,15 @@ from hypothesis import strategies as st
 
 from dayfly.engine.catalog import MAX_MICRO, to_micro
 from dayfly.engine.errors import ValueOutOfRange
-from dayfly.engine.intake.kernels_blake2b import blake2b_many, keyed_state
+from dayfly.engine.intake.kernels_blake2b import LANE_WORDS, blake2b_many, keyed_state
 from dayfly.engine.intake.kernels_json import (
     KEY,
     KEY_LENGTH,
-    NOT_HERE,
     PARENT,
     ROOT,
-    micro_of,
-    milliseconds_of,
     scan,
 )
+from dayfly.engine.intake.kernels_values import NOT_HERE, micro_of, milliseconds_of
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,7 +44,9 @@ def hashes(messages: Any, keys: Any) -> Any:
         [(starts[i], len(message), i % len(keys), i) for i, message in enumerate(messages)], np.int64
     ).reshape(-1, 4)
     out = np.zeros((len(messages), 2), np.uint64)
-    blake2b_many(padded(b"".join(messages)), jobs, states, out)
+    lanes = np.zeros(LANE_WORDS, np.int64)
+    blake2b_many(padded(b"".join(messages)), jobs, states, out, lanes)
+    assert not lanes.any()
     return [row.astype("<u8").tobytes() for row in out]
 
 
@@ -76,10 +76,8 @@ def test_messages_of_any_lengths_share_the_lanes(messages: list[bytes], keys: li
 def scanned(data: Any, *, depth: Any = 12, members: Any = 64) -> Any:
     """(parent, key) of every member on the tape, or None."""
     tape = np.zeros((members, 6), np.int64)
-    array = padded(data)
-    count = scan(
-        array, 0, len(data), tape, np.zeros(depth + 2, np.int64), np.array([depth, members], np.int64)
-    )
+    stops = np.zeros(len(data) // 64 + 1, np.uint64)
+    count = scan(padded(data), 0, len(data), tape, np.zeros(depth, np.int64), stops)
     if count < 0:
         return None
     return [(int(row[PARENT]), data[row[KEY] : row[KEY] + row[KEY_LENGTH]].decode()) for row in tape[:count]]

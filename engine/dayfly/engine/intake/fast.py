@@ -2,28 +2,41 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.engine.catalog import NULL
 from dayfly.engine.events import EventBatch, ObservedConsent
 from dayfly.engine.intake.context import Context
 from dayfly.engine.intake.documents import read_json
 from dayfly.engine.intake.identity import consent_digest
-from dayfly.engine.intake.kernels_blake2b import blake2b_many
-from dayfly.engine.intake.kernels_segment import (
-    CELLS,
-    CHARACTERS,
-    CONSENTS,
-    JOBS,
-    USED,
-    Columns,
-    Job,
-    read_batch,
+from dayfly.engine.intake.kernels_layout import (
+    CHANNEL_INDEX,
+    CONSENT,
+    CONSENT_DIGEST,
+    DIGESTS,
+    EVENT_IDS,
+    FORM,
+    GRID_ROWS,
+    ID_BLOCKS,
+    JOB_LENGTHS,
+    LAST,
+    LINK_IDS,
+    RECEIVED_MS,
+    STATUS,
+    SUBJECT_IDS,
+    TIME_MS,
+    TOTALS,
+    TYPE_INDEX,
+    VALUE_OFFSET,
+    WIDEST,
+    desk_words,
+    result_words,
 )
-from dayfly.engine.intake.tables import build_tables, serves
+from dayfly.engine.intake.kernels_segment import read_calls
+from dayfly.engine.intake.tables import Ints, build_tables, serves
 from dayfly.engine.policy.model import Channel
 
 __all__ = ["FastRows", "SegmentFast"]
@@ -37,19 +50,31 @@ class FastRows:
     """What the compiled path read.
 
     Attributes:
-        batch: The rows that it read, in order.
-        read: bool[N], which of the call's rows they are.
+        batch: The rows that it read, in order. It owns its arrays, no later call touches them.
+        undeclared: How many of them are of types that the catalogue does not declare.
+        status: int64[N], not zero for those of the call's rows that were read.
     """
 
     batch: EventBatch
-    read: npt.NDArray[np.bool_]
+    undeclared: int
+    status: Ints
+
+    @property
+    def complete(self) -> bool:
+        """Whether it read every row of the call."""
+        return len(self.batch) == len(self.status)
+
+    @property
+    def read(self) -> npt.NDArray[np.bool_]:
+        """bool[N], which of the call's rows it read."""
+        return self.status.astype(np.bool_)
 
 
 class SegmentFast:
     """The compiled path under one policy and key set.
 
-    Tables are built at the first payload of a channel. Probe channels (whose keys rotate) and tenants with more than two
-    pseudonym key versions alive have none: there every payload takes the general path.
+    Probe channels (whose keys rotate) and tenants with more than two pseudonym key versions alive have no tables: there
+    every payload takes the general path.
     """
 
     def __init__(self, context: Context) -> None:
@@ -59,18 +84,15 @@ class SegmentFast:
             for channel in context.policy.channels
             if self._serves(channel)
         }
-        widths = [len(event_type.fields) for event_type in context.policy.catalog.types]
-        self._widest = max(widths, default=0)
+        # One working space for all channels and calls: it holds places and counts, and hashing wipes its part.
+        words = [desk_words(tables) for tables in self._tables.values()]
+        self._work = np.zeros(max(words, default=0), np.int64)
 
     def _serves(self, channel: Channel) -> bool:
         return not channel.probe and self._context.identities.older_versions <= 1 and serves(self._context)
 
     def read(
-        self,
-        payloads: Sequence[bytes],
-        channel: Channel,
-        received_ms: int,
-        sent_ms: npt.NDArray[np.int64] | None = None,
+        self, payloads: Sequence[bytes], channel: Channel, received_ms: int, sent_ms: Ints | None = None
     ) -> FastRows | None:
         """Read what this path can of `payloads`, None when it reads nothing of the channel.
 
@@ -83,80 +105,53 @@ class SegmentFast:
         tables = self._tables.get(channel.name)
         if tables is None or not payloads:
             return None
-        settings = self._context.settings
         count = len(payloads)
         joined = b"".join((*payloads, PADDING))
-        data = np.frombuffer(joined, np.uint8)
-        offsets = np.zeros(count + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, payloads), np.int64, count), out=offsets[1:])
-        numbers = np.array(
-            [
-                received_ms,
-                channel.correct_clock_skew,
-                self._context.identities.older_versions,
-                settings.max_event_bytes,
-                settings.max_string_bytes,
-                settings.future_skew_ms,
-                settings.allowed_lateness_ms,
-            ],
-            np.int64,
-        )
-        limits = np.array([settings.max_depth, settings.max_properties], np.int64)
-        job = Job(offsets, np.full(count, NULL, np.int64) if sent_ms is None else sent_ms, numbers, limits)
-        columns = self._columns(count, len(data))
-        used = np.zeros(USED, np.int64)
-        read_batch(data, tables, columns, used, job)
-        blake2b_many(data, columns.jobs[: used[JOBS]], tables.states, columns.ids)
-        return self._rows(columns, used, joined, channel, received_ms)
-
-    def _columns(self, count: int, size: int) -> Columns:
-        return Columns(
-            status=np.empty(count, np.int64),
-            time_ms=np.empty(count, np.int64),
-            type=np.empty(count, np.int64),
-            value_offset=np.empty(count, np.int64),
-            ids=np.empty((4 * count, 2), np.uint64),
-            jobs=np.empty((4 * count, 4), np.int64),
-            consent=np.empty(count, np.int64),
-            consents=np.empty((count, 3), np.int64),
-            values=np.empty(count * self._widest, np.int64),
-            strings=np.empty(size, np.uint8),
-        )
-
-    def _rows(
-        self, columns: Columns, used: npt.NDArray[np.int64], joined: bytes, channel: Channel, received_ms: int
-    ) -> FastRows:
-        read = columns.status.astype(np.bool_)
-        whole = bool(read.all())
-        ids = columns.ids.reshape(-1, 8)
-        ids = ids if whole else ids[read]
-        consent_rows = columns.consent if whole else columns.consent[read]
-        time_ms = columns.time_ms if whole else columns.time_ms[read]
-        objects, numbers = _consents(columns.consents[: used[CONSENTS]], joined)
-        consent = np.append(numbers, np.int32(-1))[consent_rows]
-        digests = np.array([item.digest for item in objects] + [0], np.uint64)
-        batch = EventBatch(
-            received_ms=np.full(len(time_ms), received_ms, np.int64),
-            time_ms=time_ms,
-            subject=ids[:, 0:2],
-            link=ids[:, 2:4],
-            event_id=ids[:, 4:6],
-            digest=ids[:, 6:8],
-            type=(columns.type if whole else columns.type[read]).astype(np.int32),
-            channel=np.full(len(time_ms), self._context.policy.catalog.channel_index(channel.name), np.int32),
-            consent=consent,
-            consent_digest=digests[consent],
-            value_offset=columns.value_offset if whole else columns.value_offset[read],
-            values=columns.values[: used[CELLS]].copy(),
-            strings=columns.strings[: used[CHARACTERS]].copy(),
-            consents=tuple(objects),
-        )
-        return FastRows(batch, read)
+        job = np.fromiter(chain((received_ms, count), map(len, payloads)), np.int64, JOB_LENGTHS + count)
+        if sent_ms is not None:
+            job = np.concatenate([job, sent_ms])
+        # The result is made anew for every call and becomes the batch's: a receiver may keep a batch for as long as it likes.
+        out = np.empty(result_words(count, int(tables[WIDEST])), np.int64)
+        strings = np.empty(len(joined), np.uint8)
+        read_calls(np.frombuffer(joined, np.uint8), tables, self._work, out, strings, job)
+        return _rows(out, strings, count, joined)
 
 
-def _consents(
-    spans: npt.NDArray[np.int64], joined: bytes
-) -> tuple[list[ObservedConsent], npt.NDArray[np.int32]]:
+def _rows(out: Ints, strings: npt.NDArray[np.uint8], count: int, joined: bytes) -> FastRows:
+    """Columns of a batch as views of the kernel's result; only the texts are copied, being far fewer than there was room for."""
+    filled, cells, characters, distinct, undeclared = out[:TOTALS].tolist()
+    values = TOTALS + GRID_ROWS * count
+    # Rows are taken by number, one by one: unpacking an array makes the same views at four times the price.
+    grid = out[TOTALS:values].reshape(GRID_ROWS, count)
+    ids = grid[: 2 * ID_BLOCKS].view(np.uint64).reshape(ID_BLOCKS, count, 2)[:, :filled]
+    kinds = grid[TYPE_INDEX : CONSENT + 1, :filled].astype(np.int32)
+    consent = kinds[CONSENT - TYPE_INDEX]
+    consent_digest = grid[CONSENT_DIGEST, :filled].view(np.uint64)
+    objects: list[ObservedConsent] = []
+    if distinct:
+        objects, numbers = _consents(grid[FORM : LAST + 1, :distinct].T, joined)
+        consent = np.append(numbers, np.int32(-1))[consent]
+        consent_digest = np.array([item.digest for item in objects] + [0], np.uint64)[consent]
+    batch = EventBatch(
+        received_ms=grid[RECEIVED_MS, :filled],
+        time_ms=grid[TIME_MS, :filled],
+        subject=ids[SUBJECT_IDS],
+        link=ids[LINK_IDS],
+        event_id=ids[EVENT_IDS],
+        digest=ids[DIGESTS],
+        type=kinds[0],
+        channel=kinds[CHANNEL_INDEX - TYPE_INDEX],
+        consent=consent,
+        consent_digest=consent_digest,
+        value_offset=grid[VALUE_OFFSET, :filled],
+        values=out[values : values + cells],
+        strings=strings[:characters].copy(),
+        consents=tuple(objects),
+    )
+    return FastRows(batch, undeclared, grid[STATUS])
+
+
+def _consents(spans: Ints, joined: bytes) -> tuple[list[ObservedConsent], npt.NDArray[np.int32]]:
     """The distinct consent objects, and for each row of `spans` which of them it is."""
     objects: list[ObservedConsent] = []
     numbers = np.empty(len(spans), np.int32)

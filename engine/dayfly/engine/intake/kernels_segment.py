@@ -1,542 +1,284 @@
 """Segment payloads of a whole batch straight into the columns of an `EventBatch`: one scan, no Python object per event.
 
-A row is either read completely, with the result that `SegmentReader` gives, or left alone (`status` 0) for it.
+A row is either read completely, with the result that `SegmentReader` gives, or left alone (`STATUS` 0) for it.
 
 Oracle: tests.oracles.intake.read_call
 """
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.engine.intake.kernels_blake2b import JOB_LENGTH, JOB_OUT, JOB_START, JOB_STATE
+from dayfly.engine.intake.kernels_blake2b import blake2b_many
+from dayfly.engine.intake.kernels_calls import (
+    CALLS,
+    CONSENT_NODE,
+    CONTEXT_NODE,
+    GROUP,
+    IDENTIFY,
+    PAGE,
+    SCREEN,
+    TRACK,
+    call_of,
+    find_members,
+    mark_containers,
+    order_hashes,
+    track_type,
+)
 from dayfly.engine.intake.kernels_json import (
-    ESCAPED,
-    FALSE,
     KEY,
     KEY_LENGTH,
     KIND,
-    NOT_HERE,
     NULL_KIND,
-    NUMBER,
     OBJECT,
     PARENT,
-    ROOT,
-    STRING,
-    TRUE,
-    VALUE,
-    VALUE_END,
-    micro_of,
-    milliseconds_of,
     scan,
-    unescape,
 )
-from dayfly.engine.intake.kernels_memory import MASK64, i64, load8, load64, u64
-from dayfly.privacy._jit import kernel
+from dayfly.engine.intake.kernels_layout import (
+    CELLS,
+    CHANNEL,
+    CHANNEL_INDEX,
+    CHARACTERS,
+    CONSENT,
+    CONSENT_AT,
+    CONSENT_DIGEST,
+    DROPPED,
+    END,
+    EVENT_BYTES,
+    FIELD_MASK,
+    FIELD_REQUIRED,
+    FIELD_TYPE,
+    GROUP_ID,
+    HAS_PREFERENCES,
+    HAS_TC,
+    JOB_COUNT,
+    JOB_LENGTHS,
+    JOB_RECEIVED,
+    JOBS,
+    KEPT,
+    MANAGEMENT_AT,
+    MAX_JOBS,
+    NAME,
+    PLACE,
+    RECEIVED,
+    RECEIVED_MS,
+    ROW,
+    SENT,
+    START,
+    STATE_END,
+    STATUS,
+    STRING_BYTES,
+    TIME_MS,
+    TOTALS,
+    TYPE_FIELDS,
+    TYPE_INDEX,
+    TYPE_NODE,
+    TYPE_WIDTH,
+    UNDECLARED,
+    VALUE_OFFSET,
+    Columns,
+    Desk,
+    Tables,
+    open_columns,
+    open_desk,
+    open_tables,
+)
+from dayfly.engine.intake.kernels_members import (
+    ABSENT,
+    UNREADABLE,
+    cell_of,
+    consent_of,
+    note_context,
+    people_of,
+    time_of,
+)
+from dayfly.engine.intake.kernels_names import CHILD, MEANS, find
+from dayfly.engine.intake.kernels_values import NOT_HERE
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
-__all__ = ["CONTEXT_NODE", "EVENT_NODE", "KIND_NODE", "ROOT_NODE", "Columns", "Tables", "read_batch"]
+__all__ = ["read_calls"]
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Ints: TypeAlias = npt.NDArray[np.int64]
-Words: TypeAlias = npt.NDArray[np.uint64]
 
 
-class Tables(NamedTuple):
-    """A policy and keys as arrays.
+@inlined_kernel
+def _field(
+    data: Bytes, place: tuple[int, int, int], tables: Tables, desk: Desk, values: Ints, strings: Bytes
+) -> bool:
+    """Read the value of a declared field; False when the row is left to the general path.
 
-    A name stands under a node: the members of the outermost object, the six calls, the event names, the members of
-    `context`, and per event type the members of its properties and of every object on the way to a declared field.
+    A value that is masked is not even copied: it must not be left behind in the buffer of texts.
 
-    Attributes:
-        edges: int64[E, 12]: node, length of the name, what it means there, node below it or -1, and the name itself as
-            eight words of little-endian bytes; longer names are not served.
-        buckets: int64[B], hash to edge, -1 for none; B is a power of two.
-        types: int64[T + 6, 3]: node of the properties, number of fields, first row in `fields`; the last six rows hold
-            for each call but track its event type or -1.
-        fields: int64[F, 3]: type (0 text, 1 number, 2 boolean, 3 time), 1 when masked and 2 when dropped, 1 when required.
-        states: uint64[6, 8], BLAKE2b states: user, anonymous, older user, older anonymous, event id, digest.
+    Args:
+        data: The rows.
+        place: Row of the tape, row of `Tables.fields`, and the cell.
+        tables: The policy.
+        desk: The row at hand.
+        values: Takes the cell.
+        strings: Takes its text.
     """
-
-    edges: Ints
-    buckets: Ints
-    types: Ints
-    fields: Ints
-    states: Words
-
-
-class Columns(NamedTuple):
-    """Columns to fill, as in `EventBatch`, for all rows of the call.
-
-    Attributes:
-        status: int64[N], 1 where the row was read.
-        time_ms, type, value_offset: int64[N].
-        ids: uint64[4 N, 2]: subject, link, event id and digest of each row, hashed later by `jobs`.
-        jobs: int64[4 N, 4], what to hash, as `blake2b_many` takes it.
-        consent: int64[N], row in `consents`, -1 for none.
-        consents: int64[N, 3], distinct consent objects: form (1 Segment, 2 RudderStack), start and end.
-        values: int64[], strings: uint8[], large enough for every row.
-    """
-
-    status: Ints
-    time_ms: Ints
-    type: Ints
-    value_offset: Ints
-    ids: Words
-    jobs: Ints
-    consent: Ints
-    consents: Ints
-    values: Ints
-    strings: Bytes
-
-
-class Job(NamedTuple):
-    """What to read: row i is `data[offsets[i]:offsets[i + 1]]`, sent at `sent_ms[i]` by its envelope (`NOT_HERE` for none).
-
-    Attributes:
-        numbers: int64[8]: received ms, correct clock skew, older key version in use, most bytes of an event, most bytes of
-            a string, future skew ms, allowed lateness ms, unused.
-        limits: int64[2], most nested containers and most members.
-    """
-
-    offsets: Ints
-    sent_ms: Ints
-    numbers: Ints
-    limits: Ints
-
-
-RECEIVED, CORRECT, OLDER, EVENT_BYTES, STRING_BYTES, FUTURE, LATE = 0, 1, 2, 3, 4, 5, 6
-
-# Columns of `Tables.edges`.
-NODE, NAME_LENGTH, MEANS, CHILD, FIRST_WORD = 0, 1, 2, 3, 4
-NAME_WORDS = 8
-MAX_NAME_BYTES = 8 * NAME_WORDS
-
-ROOT_NODE, KIND_NODE, EVENT_NODE, CONTEXT_NODE, CONSENT_NODE, FIRST_TYPE_NODE = 0, 1, 2, 3, 4, 5
-
-# What members of the outermost object mean.
-TYPE, EVENT, MESSAGE_ID, USER_ID, ANONYMOUS_ID, TIMESTAMP, ORIGINAL, SENT_AT = 0, 1, 2, 3, 4, 5, 6, 7
-PROPERTIES, TRAITS, CONTEXT, NAME, CATEGORY, GROUP_ID, BATCH = 8, 9, 10, 11, 12, 13, 14
-ROOT_MEANINGS = 15
-
-TRACK, PAGE, SCREEN, IDENTIFY, GROUP, ALIAS = 0, 1, 2, 3, 4, 5
-CALLS = 6
-
-# What members of `context` mean.
-CONSENT, CONSENT_MANAGEMENT, TC_STRING, CONTEXT_TRAITS = 0, 1, 2, 3
-
-# What a call has used so far (cells, bytes, distinct consent objects) and what the present row has shown.
-CELLS, CHARACTERS, CONSENTS, CONSENT_AT, MANAGEMENT_AT, HAS_PREFERENCES, HAS_TC, MAX_BYTES = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-)
-JOBS = 8
-USED = 9
-
-USER_STATE, ANONYMOUS_STATE, OLDER_STATES, EVENT_ID_STATE, DIGEST_STATE = 0, 1, 2, 4, 5
-
-ABSENT = NOT_HERE
-UNREADABLE = NOT_HERE + 1
-TEXT, NUMERIC, TRUTH, INSTANT = 0, 1, 2, 3
-COMPARED_CONSENTS = 64
-LENGTH_BITS = 20
-
-K0, K1, K2 = u64(0x9E3779B97F4A7C15), u64(0xC2B2AE3D27D4EB4F), u64(0x165667B19E3779F9)
-C1, C32 = u64(1), u64(32)
-MASK63 = 0x7FFFFFFFFFFFFFFF
-DOLLAR = 36
-DROPPED = 2
-
-
-@kernel
-def name_word(data: Bytes, at: int, length: int) -> Any:
-    """Up to eight bytes of a name, of which `length` are left, zeros beyond its end; as int64."""
-    word = load64(data, at)
-    if length < 8:
-        word &= (C1 << u64(8 * length)) - C1
-    return i64(word)
-
-
-@kernel
-def hash_name(data: Bytes, at: int, length: int, node: int) -> Any:
-    """Where to look for a name under a node; mixes its first and last eight bytes, its length and the node."""
-    mixed = (u64(name_word(data, at, length) & MASK63) * K0) & MASK64
-    mixed ^= (u64(length * 64 + node) * K1) & MASK64
-    if length > 8:
-        mixed ^= (load64(data, at + length - 8) * K2) & MASK64
-    mixed = (mixed * K0) & MASK64
-    return i64(mixed >> C32)
-
-
-@kernel
-def _find(data: Bytes, at: int, length: int, node: int, edges: Ints, buckets: Ints) -> Any:
-    """Edge of the name `data[at:at + length]` under `node`, -1 when it has no meaning there."""
-    if length > MAX_NAME_BYTES:
-        return -1
-    mask = len(buckets) - 1
-    bucket = hash_name(data, at, length, node) & mask
-    while True:
-        edge = buckets[bucket]
-        if edge < 0:
-            return -1
-        if edges[edge, NODE] == node and edges[edge, NAME_LENGTH] == length:
-            i = 0
-            while i < length and edges[edge, FIRST_WORD + (i >> 3)] == name_word(data, at + i, length - i):
-                i += 8
-            if i >= length:
-                return edge
-        bucket = (bucket + 1) & mask
-
-
-@kernel
-def _instant(data: Bytes, tape: Ints, entry: int) -> Any:
-    """Milliseconds of the text at `entry`, `ABSENT` without one, `UNREADABLE` for any other form."""
-    if entry < 0 or tape[entry, KIND] == NULL_KIND:
-        return ABSENT
-    if tape[entry, KIND] != STRING:
-        return UNREADABLE
-    moment = milliseconds_of(data, tape[entry, VALUE] + 1, tape[entry, VALUE_END] - 1)
-    return UNREADABLE if moment == NOT_HERE else moment
-
-
-@kernel
-def _time_ms(data: Bytes, tape: Ints, slots: Ints, numbers: Ints, envelope_ms: int) -> Any:
-    """Event time by the rule of `segment._time_ms`, `UNREADABLE` when it is left to the general path."""
-    received = numbers[RECEIVED]
-    original = _instant(data, tape, slots[ORIGINAL])
-    stated = _instant(data, tape, slots[TIMESTAMP])
-    sent = _instant(data, tape, slots[SENT_AT])
-    if sent == ABSENT:
-        sent = envelope_ms
-    if UNREADABLE in (original, stated, sent):
-        return UNREADABLE
-    moment = stated if original == ABSENT or stated != ABSENT else original
-    if moment == ABSENT:
-        moment = received
-    elif sent != ABSENT and numbers[CORRECT] and (ABSENT in (original, stated)):
-        moment += received - sent
-    ahead = moment - received
-    return UNREADABLE if ahead > numbers[FUTURE] or -ahead > numbers[LATE] else moment
-
-
-@kernel
-def _identifier(tape: Ints, entry: int, max_bytes: int) -> Any:
-    """1 when a plain text identifier stands at `entry`, 0 when none does, -1 for a form that is left to the general path."""
-    if entry < 0 or tape[entry, KIND] == NULL_KIND:
-        return 0
-    length = tape[entry, VALUE_END] - tape[entry, VALUE] - 2
-    if tape[entry, KIND] != STRING or length > max_bytes:
-        return -1
-    return 1 if length > 0 else 0
-
-
-@kernel
-def _cell(data: Bytes, tape: Ints, at: int, kind: int, strings: Bytes, used: Ints) -> Any:
-    """The value at tape row `at` as a cell of type `kind`, `NOT_HERE` for a form that is left to the general path."""
-    start, end, found = tape[at, VALUE], tape[at, VALUE_END], tape[at, KIND]
-    if kind == TEXT and found == STRING and end - start - 2 <= used[MAX_BYTES]:
-        length = end - start - 2
-        place = used[CHARACTERS]
-        for i in range(length):
-            strings[place + i] = data[start + 1 + i]
-        used[CHARACTERS] = place + length
-        return place << LENGTH_BITS | length
-    if kind == TEXT and found == ESCAPED:
-        place = used[CHARACTERS]
-        stop = unescape(data, start + 1, end - 1, strings, place)
-        used[CHARACTERS] = stop
-        return place << LENGTH_BITS | (stop - place) if stop - place <= used[MAX_BYTES] else NOT_HERE
-    if kind == NUMERIC and found == NUMBER:
-        return micro_of(data, start, end)
-    if kind == TRUTH and (found in (TRUE, FALSE)):
-        return 1 if found == TRUE else 0
-    if kind == INSTANT and found == STRING:
-        return milliseconds_of(data, start + 1, end - 1)
-    return NOT_HERE
-
-
-@kernel
-def _root(data: Bytes, count: int, tape: Ints, slots: Ints, edges: Ints, buckets: Ints) -> bool:
-    """Find the members of the outermost object that mean something; False when one stands twice or there is a batch."""
-    for i in range(ROOT_MEANINGS):
-        slots[i] = -1
-    for i in range(count):
-        if tape[i, PARENT] == ROOT:
-            edge = _find(data, tape[i, KEY], tape[i, KEY_LENGTH], ROOT_NODE, edges, buckets)
-            if edge >= 0:
-                meaning = edges[edge, MEANS]
-                if slots[meaning] >= 0:
-                    return False
-                slots[meaning] = i
-    return bool(slots[BATCH] < 0)
-
-
-@kernel
-def _call(data: Bytes, tape: Ints, slots: Ints, edges: Ints, buckets: Ints) -> Any:
-    """Which of the six calls it is, -1 when it is none that this path reads."""
-    at = slots[TYPE]
-    if at < 0 or tape[at, KIND] != STRING:
-        return -1
-    start = tape[at, VALUE] + 1
-    edge = _find(data, start, tape[at, VALUE_END] - 1 - start, KIND_NODE, edges, buckets)
-    if edge < 0 or edges[edge, MEANS] == ALIAS:
-        return -1
-    return edges[edge, MEANS]
-
-
-@kernel
-def _track_type(data: Bytes, at: int, tape: Ints, edges: Ints, buckets: Ints, scratch: Bytes) -> Any:
-    """Event type of the track call whose name is at tape row `at`, -1 when undeclared, `UNREADABLE` without a plain name.
-
-    An escaped name is unescaped into `scratch`, whose content is not used by anybody else.
-    """
-    if at < 0 or (tape[at, KIND] != STRING and tape[at, KIND] != ESCAPED):
-        return UNREADABLE
-    start, end = tape[at, VALUE] + 1, tape[at, VALUE_END] - 1
-    names = data
-    if tape[at, KIND] == ESCAPED:
-        end = unescape(data, start, end, scratch, 0)
-        start = 0
-        names = scratch
-    if end == start or load8(names, start) == DOLLAR:
-        return UNREADABLE
-    edge = _find(names, start, end - start, EVENT_NODE, edges, buckets)
-    return -1 if edge < 0 else edges[edge, MEANS]
-
-
-@kernel
-def _containers(call: int, type_node: int, tape: Ints, slots: Ints, node_of: Ints) -> bool:
-    """Mark the objects whose members are read; False when one that must be an object is something else."""
-    at = slots[TRAITS] if call in (IDENTIFY, GROUP) else slots[PROPERTIES]
-    if at >= 0 and tape[at, KIND] == OBJECT:
-        node_of[at] = type_node
-    elif at >= 0 and tape[at, KIND] != NULL_KIND:
-        return False
-    at = slots[CONTEXT]
-    if at >= 0 and tape[at, KIND] == OBJECT:
-        node_of[at] = CONTEXT_NODE
-    elif at >= 0 and call == IDENTIFY:
-        return False
-    return True
-
-
-@kernel
-def _context_member(at: int, meaning: int, call: int, tape: Ints, node_of: Ints, used: Ints) -> bool:
-    """Note a member of `context`; False when the row is left to the general path."""
-    if meaning == CONTEXT_TRAITS:
-        return call != IDENTIFY
-    if meaning == TC_STRING:
-        used[HAS_TC] = 1
+    at, field, cell = place
+    mask = tables.fields[field, FIELD_MASK]
+    if desk.tape[at, KIND] == NULL_KIND or mask == DROPPED:
         return True
-    column = CONSENT_AT if meaning == CONSENT else MANAGEMENT_AT
-    if used[column] >= 0:
+    if mask != KEPT:
         return False
-    used[column] = at
-    if meaning == CONSENT:
-        node_of[at] = CONSENT_NODE
-        return bool(tape[at, KIND] == OBJECT)
+    value = cell_of(data, desk, at, tables.fields[field, FIELD_TYPE], tables.settings[STRING_BYTES], strings)
+    values[cell] = value
+    return bool(value != NOT_HERE)
+
+
+@inlined_kernel
+def _members(
+    data: Bytes, row: tuple[int, int, int, int], tables: Tables, desk: Desk, values: Ints, strings: Bytes
+) -> bool:
+    """Read the declared fields and what `context` says of consent; False when the row is left to the general path.
+
+    Args:
+        data: The rows.
+        row: Members on the tape, the call, the node of its properties, its first row of `Tables.fields`.
+        tables: The policy.
+        desk: The row at hand.
+        values: Takes the cells.
+        strings: Takes the texts.
+    """
+    count, call, type_node, first_field = row
+    mark = desk.state[ROW] + 1
+    cells = desk.state[CELLS]
+    # Fields of page, screen and group calls may stand beside the properties and then take precedence.
+    first_beside, beside = NAME, 0
+    if type_node >= 0 and call in (PAGE, SCREEN):
+        beside = 2
+    elif type_node >= 0 and call == GROUP:
+        first_beside, beside = GROUP_ID, 1
+    for i in range(-beside, count):
+        at = i
+        node = -1
+        if i < 0:
+            at = desk.slots[first_beside - i - 1]
+            if at >= 0 and desk.tape[at, KIND] != NULL_KIND:
+                node = type_node
+        elif desk.tape[i, PARENT] >= 0:
+            node = desk.node_of[desk.tape[i, PARENT]]
+        if node < 0:
+            continue
+        edge = find(data, desk.tape[at, KEY], desk.tape[at, KEY_LENGTH], node, tables.edges)
+        if edge < 0:
+            continue
+        readable = True
+        meaning = tables.edges[edge, MEANS]
+        if node == CONTEXT_NODE:
+            readable = note_context(at, meaning, desk, CONSENT_NODE, call == IDENTIFY)
+        elif node == CONSENT_NODE:
+            desk.state[HAS_PREFERENCES] = 1
+        elif desk.seen[edge] == mark:
+            readable = False  # stands twice; the general path knows that the last one counts
+        elif i < 0 or desk.seen[edge] != -mark:
+            desk.seen[edge] = -mark if i < 0 else mark
+            if tables.edges[edge, CHILD] >= 0 and desk.tape[at, KIND] == OBJECT:
+                desk.node_of[at] = tables.edges[edge, CHILD]
+            if meaning >= 0:
+                place = (at, first_field + meaning, cells + meaning)
+                readable = _field(data, place, tables, desk, values, strings)
+        if not readable:
+            return False
     return True
 
 
-@kernel
-def _consent(data: Bytes, tape: Ints, used: Ints, consents: Ints) -> Any:
-    """Number of the row's consent object, each distinct one noted once; -1 without one, -2 for the general path."""
-    at = used[CONSENT_AT]
-    form = 1
-    if at >= 0:
-        if used[MANAGEMENT_AT] >= 0 or used[HAS_PREFERENCES] == 0:
-            return -2
-    else:
-        at = used[MANAGEMENT_AT]
-        form = 2
-        if at < 0:
-            return -2 if used[HAS_TC] else -1
-    start, end = tape[at, VALUE], tape[at, VALUE_END]
-    known = used[CONSENTS]
-    for i in range(min(known, COMPARED_CONSENTS)):
-        first = consents[i, 1]
-        if consents[i, 0] == form and consents[i, 2] - first == end - start:
-            same = 0
-            while same < end - start and data[first + same] == data[start + same]:
-                same += 1
-            if same == end - start:
-                return i
-    consents[known, 0] = form
-    consents[known, 1] = start
-    consents[known, 2] = end
-    used[CONSENTS] = known + 1
-    return known
+@inlined_kernel
+def _row(data: Bytes, tables: Tables, desk: Desk, columns: Columns, strings: Bytes) -> bool:
+    """Read the row at hand; False when it is left to the general path, and then nothing of it counts."""
+    state, settings = desk.state, tables.settings
+    start, end = state[START], state[END]
+    if end - start > settings[EVENT_BYTES] or end == start:
+        return False
+    count = scan(data, start, end, desk.tape, desk.stack, desk.stops)
+    if count < 0 or not find_members(data, count, tables, desk):
+        return False
+    call = call_of(data, tables, desk)
+    if call < 0:
+        return False
+    event_type = tables.types[len(tables.types) - CALLS + call, 0]
+    if call == TRACK:
+        event_type = track_type(data, tables, desk, strings)
+    moment = time_of(data, desk, settings)
+    if UNREADABLE in (event_type, moment):
+        return False
+    type_node, width, first_field = -1, 0, 0
+    if event_type >= 0:
+        type_node = tables.types[event_type, TYPE_NODE]
+        width = tables.types[event_type, TYPE_WIDTH]
+        first_field = tables.types[event_type, TYPE_FIELDS]
+    if not mark_containers(call, type_node, desk):
+        return False
+    place, cells = state[PLACE], state[CELLS]
+    for i in range(width):
+        columns.values[cells + i] = NOT_HERE
+    if not _members(data, (count, call, type_node, first_field), tables, desk, columns.values, strings):
+        return False
+    for i in range(width):
+        if tables.fields[first_field + i, FIELD_REQUIRED] and columns.values[cells + i] == NOT_HERE:
+            return False
+    people = people_of(desk, settings, call == GROUP, call == IDENTIFY)
+    if people == 0:
+        return False
+    consent = consent_of(data, desk.tape, state, columns.grid)
+    if consent == -2:
+        return False
+    order_hashes(people, tables, desk, columns)
+    columns.grid[RECEIVED_MS, place] = state[RECEIVED]
+    columns.grid[TIME_MS, place] = moment
+    columns.grid[VALUE_OFFSET, place] = cells
+    columns.grid[CONSENT_DIGEST, place] = 0
+    columns.grid[TYPE_INDEX, place] = event_type
+    columns.grid[CHANNEL_INDEX, place] = settings[CHANNEL]
+    columns.grid[CONSENT, place] = consent
+    state[CELLS] = cells + width
+    state[UNDECLARED] += event_type < 0
+    state[PLACE] = place + 1
+    return True
 
 
-@kernel
-def _people(tape: Ints, slots: Ints, call: int, older: int, max_bytes: int) -> Any:
-    """Who the row is about: 1 a user, 2 an anonymous id, 3 both and linked; 0 when the general path must settle it."""
-    user = _identifier(tape, slots[USER_ID], max_bytes)
-    anonymous = _identifier(tape, slots[ANONYMOUS_ID], max_bytes)
-    message = _identifier(tape, slots[MESSAGE_ID], max_bytes)
-    if user < 0 or anonymous < 0 or message != 1 or user + anonymous == 0:
-        return 0
-    if call == GROUP and _identifier(tape, slots[GROUP_ID], max_bytes) != 1:
-        return 0
-    if call == IDENTIFY and user + anonymous == 2:
-        return 0 if older else 3
-    return 1 if user else 2
-
-
-@kernel
-def read_batch(data: Bytes, tables: Tables, columns: Columns, used: Ints, job: Job) -> None:
-    """Read every row that this path can; a row that it leaves has `status` 0 and counts nothing as used.
-
-    The bundles are opened here and every helper takes plain arrays: passing bundles on costs more than the work itself.
+@lean_kernel
+def read_calls(data: Bytes, flat: Ints, work: Ints, out: Ints, strings: Bytes, job: Ints) -> None:
+    """Read every row that this path can; a row that it leaves has `STATUS` 0 and counts nothing as used.
 
     Args:
         data: The rows' bytes one after another, with at least 128 bytes of padding.
-        tables: The policy and keys.
-        columns: Filled; `status` says for which rows.
-        used: int64[USED], receives the cells, bytes, distinct consent objects and jobs written.
-        job: What to read.
+        flat: The policy and keys, as `open_tables` opens them.
+        work: int64[desk_words], working space.
+        out: int64[result_words], receives the columns, as `open_columns` opens them.
+        strings: uint8[len(data)], receives the texts.
+        job: int64[2 + N] or, when envelopes say when they were sent, int64[2 + 2 N], see `JOB_RECEIVED`.
     """
-    edges, buckets, types, fields = tables.edges, tables.buckets, tables.types, tables.fields
-    offsets, sent_ms, numbers, limits = job.offsets, job.sent_ms, job.numbers, job.limits
-    status, ids, jobs, values, strings, consents = (
-        columns.status,
-        columns.ids,
-        columns.jobs,
-        columns.values,
-        columns.strings,
-        columns.consents,
-    )
-    tape = np.empty((limits[1], 6), np.int64)
-    stack = np.empty(limits[0] + 2, np.int64)
-    slots = np.empty(ROOT_MEANINGS, np.int64)
-    node_of = np.empty(limits[1], np.int64)
-    seen = np.zeros(len(edges), np.int64)
-    scratch = np.empty(numbers[EVENT_BYTES] + 8, np.uint8)
-    cells = 0
-    waiting = 0
-    characters = 0
-    known_consents = 0
-    used[MAX_BYTES] = numbers[STRING_BYTES]
-    for row in range(len(offsets) - 1):
-        status[row] = 0
-        used[CHARACTERS] = characters
-        used[CONSENTS] = known_consents
-        used[CONSENT_AT] = -1
-        used[MANAGEMENT_AT] = -1
-        used[HAS_PREFERENCES] = 0
-        used[HAS_TC] = 0
-        start, end = offsets[row], offsets[row + 1]
-        if end - start > numbers[EVENT_BYTES] or end == start:
-            continue
-        count = scan(data, start, end, tape, stack, limits)
-        if count < 0 or not _root(data, count, tape, slots, edges, buckets):
-            continue
-        call = _call(data, tape, slots, edges, buckets)
-        if call < 0:
-            continue
-        if call == TRACK:
-            event_type = _track_type(data, slots[EVENT], tape, edges, buckets, scratch)
-        else:
-            event_type = types[len(types) - CALLS + call, 0]
-        moment = _time_ms(data, tape, slots, numbers, sent_ms[row])
-        if UNREADABLE in (event_type, moment):
-            continue
-        type_node, width, first_field = -1, 0, 0
-        if event_type >= 0:
-            type_node, width, first_field = types[event_type, 0], types[event_type, 1], types[event_type, 2]
-        for i in range(count):
-            node_of[i] = -1
-        if not _containers(call, type_node, tape, slots, node_of):
-            continue
-        for i in range(width):
-            values[cells + i] = NOT_HERE
-        # Fields of page, screen and group calls may stand beside the properties and then take precedence.
-        first_beside, beside = NAME, 0
-        if event_type >= 0 and (call in (PAGE, SCREEN)):
-            beside = 2
-        elif event_type >= 0 and call == GROUP:
-            first_beside, beside = GROUP_ID, 1
-        readable = True
-        for i in range(-beside, count):
-            at = i
-            node = -1
-            if i < 0:
-                at = slots[first_beside - i - 1]
-                if at >= 0 and tape[at, KIND] != NULL_KIND:
-                    node = type_node
-            elif tape[i, PARENT] >= 0:
-                node = node_of[tape[i, PARENT]]
-            if node < 0:
-                continue
-            edge = _find(data, tape[at, KEY], tape[at, KEY_LENGTH], node, edges, buckets)
-            if edge < 0:
-                continue
-            if node == CONTEXT_NODE:
-                readable = _context_member(at, edges[edge, MEANS], call, tape, node_of, used)
-            elif node == CONSENT_NODE:
-                used[HAS_PREFERENCES] = 1
-            elif seen[edge] == row + 1:
-                readable = False  # stands twice; the general path knows that the last one counts
-            elif i < 0 or seen[edge] != -(row + 1):
-                seen[edge] = -(row + 1) if i < 0 else row + 1
-                found = tape[at, KIND]
-                if edges[edge, CHILD] >= 0 and found == OBJECT:
-                    node_of[at] = edges[edge, CHILD]
-                field = edges[edge, MEANS]
-                if field >= 0 and found != NULL_KIND and fields[first_field + field, 1] != DROPPED:
-                    value = _cell(data, tape, at, fields[first_field + field, 0], strings, used)
-                    values[cells + field] = value
-                    readable = value != NOT_HERE and fields[first_field + field, 1] == 0
-            if not readable:
-                break
-        for i in range(width):
-            if fields[first_field + i, 2] and values[cells + i] == NOT_HERE:
-                readable = False
-        people = _people(tape, slots, call, numbers[OLDER], numbers[STRING_BYTES])
-        if not readable or people == 0:
-            continue
-        consent = _consent(data, tape, used, consents)
-        if consent == -2:
-            continue
-        # 0 is the subject, 1 what it is linked to, 2 the event id, 3 the digest.
-        for which in range(4):
-            entry = slots[USER_ID]
-            state = USER_STATE
-            if people == 2 or (people == 3 and which == 1):
-                entry = slots[ANONYMOUS_ID]
-                state = ANONYMOUS_STATE
-            if which == 1 and people != 3:
-                if not numbers[OLDER]:
-                    ids[4 * row + 1, 0] = 0
-                    ids[4 * row + 1, 1] = 0
-                    continue
-                state += OLDER_STATES
-            if which == 2:
-                entry = slots[MESSAGE_ID]
-                state = EVENT_ID_STATE
-            first, length = tape[entry, VALUE] + 1, tape[entry, VALUE_END] - tape[entry, VALUE] - 2
-            if which == 3:
-                first, length, state = start, end - start, DIGEST_STATE
-            jobs[waiting, JOB_START] = first
-            jobs[waiting, JOB_LENGTH] = length
-            jobs[waiting, JOB_STATE] = state
-            jobs[waiting, JOB_OUT] = 4 * row + which
-            waiting += 1
-        columns.time_ms[row] = moment
-        columns.type[row] = event_type
-        columns.value_offset[row] = cells
-        columns.consent[row] = consent
-        status[row] = 1
-        cells += width
-        characters = used[CHARACTERS]
-        known_consents = used[CONSENTS]
-    used[CELLS] = cells
-    used[CHARACTERS] = characters
-    used[CONSENTS] = known_consents
-    used[JOBS] = waiting
+    tables, desk = open_tables(flat), open_desk(work, flat)
+    rows = job[JOB_COUNT]
+    columns = open_columns(out, rows)
+    state = desk.state
+    for i in range(STATE_END):
+        state[i] = 0
+    state[RECEIVED] = job[JOB_RECEIVED]
+    for i in range(len(desk.seen)):
+        desk.seen[i] = 0
+    sent = JOB_LENGTHS + rows
+    start = 0
+    for row in range(rows):
+        end = start + job[JOB_LENGTHS + row]
+        characters = state[CHARACTERS]
+        state[ROW], state[START], state[END] = row, start, end
+        state[SENT] = job[sent + row] if len(job) > sent else ABSENT
+        state[CONSENT_AT], state[MANAGEMENT_AT] = -1, -1
+        state[HAS_PREFERENCES], state[HAS_TC] = 0, 0
+        read = _row(data, tables, desk, columns, strings)
+        columns.grid[STATUS, row] = read
+        if not read:
+            state[CHARACTERS] = characters
+        if state[JOBS] > MAX_JOBS - 4:
+            blake2b_many(data, desk.jobs[: state[JOBS]], tables.states, columns.ids, desk.lanes)
+            state[JOBS] = 0
+        start = end
+    blake2b_many(data, desk.jobs[: state[JOBS]], tables.states, columns.ids, desk.lanes)
+    for i in range(TOTALS):
+        columns.totals[i] = state[PLACE + i]

@@ -8,43 +8,59 @@ import numpy.typing as npt
 
 from dayfly.engine.catalog import EventType, FieldType
 from dayfly.engine.intake.context import Context
-from dayfly.engine.intake.kernels_segment import (
+from dayfly.engine.intake.kernels_calls import (
     ALIAS,
-    ANONYMOUS_ID,
-    BATCH,
-    CATEGORY,
-    CONSENT,
-    CONSENT_MANAGEMENT,
     CONSENT_NODE,
-    CONTEXT,
     CONTEXT_NODE,
-    CONTEXT_TRAITS,
-    EVENT,
     EVENT_NODE,
     FIRST_TYPE_NODE,
     GROUP,
-    GROUP_ID,
     IDENTIFY,
     KIND_NODE,
-    MAX_NAME_BYTES,
-    MESSAGE_ID,
-    NAME,
-    NAME_WORDS,
-    ORIGINAL,
     PAGE,
-    PROPERTIES,
     ROOT_NODE,
     SCREEN,
-    SENT_AT,
-    TC_STRING,
-    TIMESTAMP,
     TRACK,
+)
+from dayfly.engine.intake.kernels_layout import (
+    ANONYMOUS_ID,
+    BATCH,
+    CATEGORY,
+    CONTEXT,
+    DROPPED,
+    EVENT,
+    GROUP_ID,
+    INSTANT,
+    KEPT,
+    MASKED,
+    MESSAGE_ID,
+    NAME,
+    NUMERIC,
+    ORIGINAL,
+    PROPERTIES,
+    SENT_AT,
+    SETTINGS_END,
+    TEXT,
+    TIMESTAMP,
     TRAITS,
+    TRUTH,
     TYPE,
     USER_ID,
-    Tables,
+)
+from dayfly.engine.intake.kernels_members import (
+    CONTEXT_CONSENT,
+    CONTEXT_MANAGEMENT,
+    CONTEXT_TC,
+    CONTEXT_TRAITS,
+)
+from dayfly.engine.intake.kernels_names import (
+    EDGE_WORDS,
+    MAX_NAME_BYTES,
+    NAME_WORDS,
+    STANDS,
     hash_name,
     name_word,
+    stands_of,
 )
 from dayfly.engine.policy.model import Channel
 from dayfly.privacy.deident import Drop
@@ -53,7 +69,7 @@ __all__ = ["build_tables", "serves"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-PADDING: Final = 16
+PADDING: Final = 8 * NAME_WORDS
 
 _ROOT_NAMES: Final = {
     "type": TYPE,
@@ -81,15 +97,20 @@ _CALL_NAMES: Final = {
     "alias": ALIAS,
 }
 _CONTEXT_NAMES: Final = {
-    "consent": CONSENT,
-    "consentManagement": CONSENT_MANAGEMENT,
+    "consent": CONTEXT_CONSENT,
+    "consentManagement": CONTEXT_MANAGEMENT,
     "traits": CONTEXT_TRAITS,
-    "tcString": TC_STRING,
-    "tcf": TC_STRING,
-    "gpp": TC_STRING,
-    "gppString": TC_STRING,
+    "tcString": CONTEXT_TC,
+    "tcf": CONTEXT_TC,
+    "gpp": CONTEXT_TC,
+    "gppString": CONTEXT_TC,
 }
-_FIELD_TYPES: Final = {FieldType.STRING: 0, FieldType.NUMBER: 1, FieldType.BOOLEAN: 2, FieldType.TIME: 3}
+_FIELD_TYPES: Final = {
+    FieldType.STRING: TEXT,
+    FieldType.NUMBER: NUMERIC,
+    FieldType.BOOLEAN: TRUTH,
+    FieldType.TIME: INSTANT,
+}
 
 
 class _Edges:
@@ -111,22 +132,21 @@ class _Edges:
             row[0] = means
         return row
 
-    def arrays(self) -> tuple[Ints, Ints]:
-        """Edges and buckets as `Tables` has them: open addressing with at most half of the buckets taken."""
+    def array(self) -> Ints:
+        """The edges as `kernels_names.find` takes them, at most half of the rows taken."""
         size = 16
         while size < 2 * len(self.rows):
             size *= 2
-        buckets = np.full(size, -1, np.int64)
-        edges = []
-        for index, ((node, name), (means, child)) in enumerate(self.rows.items()):
+        edges = np.full((size, EDGE_WORDS), -1, np.int64)
+        for (node, name), (means, child) in self.rows.items():
             padded = np.frombuffer(name + bytes(PADDING), np.uint8)
-            words = [int(name_word(padded, at, len(name) - at)) for at in range(0, len(name), 8)]
-            edges.append([node, len(name), means, child, *words, *[0] * (NAME_WORDS - len(words))])
-            bucket = int(hash_name(padded, 0, len(name), node)) & (size - 1)
-            while buckets[bucket] >= 0:
-                bucket = (bucket + 1) & (size - 1)
-            buckets[bucket] = index
-        return np.array(edges, np.int64), buckets
+            words = [int(name_word(padded, 8 * i, len(name) - 8 * i)) for i in range(NAME_WORDS)]
+            stands = int(stands_of(node, len(name)))
+            row = int(hash_name(stands, words[0], words[1])) & (size - 1)
+            while edges[row, STANDS] >= 0:
+                row = (row + 1) & (size - 1)
+            edges[row] = [stands, means, child, *words]
+        return edges
 
     def add_path(self, node: int, path: Iterable[str], means: int) -> None:
         """A dotted field: every step but the last leads to a node of its own."""
@@ -139,8 +159,11 @@ class _Edges:
         self.add(node, steps[-1], means=means)
 
 
-def build_tables(context: Context, channel: Channel) -> Tables:
-    """The tables for one channel of `context`; they hold hash states, so they are as secret as the keys."""
+def build_tables(context: Context, channel: Channel) -> Ints:
+    """The array for one channel of `context`, as `kernels_layout.open_tables` opens it.
+
+    It holds hash states, so it is as secret as the keys.
+    """
     edges = _Edges()
     for node, names in (
         (ROOT_NODE, _ROOT_NAMES),
@@ -160,13 +183,30 @@ def build_tables(context: Context, channel: Channel) -> Tables:
         fields += _fields_of(context, event_type, edges, node)
     calls = sorted(_CALL_NAMES, key=lambda name: _CALL_NAMES[name])
     types += [[context.policy.catalog.type_index("$" + name), 0, 0] for name in calls]
-    rows, buckets = edges.arrays()
-    return Tables(
-        edges=rows,
-        buckets=buckets,
-        types=np.array(types, np.int64).reshape(-1, 3),
-        fields=np.array(fields, np.int64).reshape(-1, 3),
-        states=context.identities.hash_states(channel),
+    parts = [edges.array(), np.array(types, np.int64), np.array(fields, np.int64)]
+    parts.append(context.identities.hash_states(channel).view(np.int64))
+    flat = [part.reshape(-1) for part in parts]
+    starts = SETTINGS_END + np.cumsum([0, *map(len, flat)])
+    return np.concatenate([starts, _settings(context, channel), *flat])
+
+
+def _settings(context: Context, channel: Channel) -> Ints:
+    """The settings in the order of `kernels_layout`, `CORRECT` first."""
+    settings = context.settings
+    return np.array(
+        [
+            channel.correct_clock_skew,
+            context.identities.older_versions,
+            settings.max_event_bytes,
+            settings.max_string_bytes,
+            settings.future_skew_ms,
+            settings.allowed_lateness_ms,
+            settings.max_depth,
+            settings.max_properties,
+            context.policy.catalog.channel_index(channel.name),
+            max((len(event_type.fields) for event_type in context.policy.catalog.types), default=0),
+        ],
+        np.int64,
     )
 
 
@@ -181,6 +221,6 @@ def _fields_of(context: Context, event_type: EventType, edges: _Edges, node: int
     rows = []
     for slot, reader in enumerate(context.readers[event_type.name].fields):
         edges.add_path(node, reader.path, slot)
-        masked = 0 if reader.mask is None else 2 if isinstance(reader.mask.rule, Drop) else 1
+        masked = KEPT if reader.mask is None else DROPPED if isinstance(reader.mask.rule, Drop) else MASKED
         rows.append([_FIELD_TYPES[reader.spec.type], masked, int(reader.spec.required)])
     return rows
