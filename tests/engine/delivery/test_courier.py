@@ -3,25 +3,17 @@
 import contextlib
 import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from typing import Any
-
-import pytest
 
 from dayfly.engine.delivery import Courier, Delivery, HttpTransport
 from dayfly.engine.delivery.transport import Resolver
 
 from .support import (
-    CRM,
-    SECRET,
     Receiver,
-    Seen,
     endpoint,
     middle,
     ready,
-    recalled,
     receiver,
-    say,
     settings_of,
     wait_until,
     wall_clock,
