@@ -68,9 +68,7 @@ def open_log(
     settings: LogSettings = SMALL,
     disk: LocalDisk | None = None,
 ) -> Log:
-    return Log.open(
-        folder, keys, tenant=tenant, after=after, settings=settings, disk=disk or LocalDisk()
-    )
+    return Log.open(folder, keys, tenant=tenant, after=after, settings=settings, disk=disk or LocalDisk())
 
 
 def fill(log: Log, frames: int, size: int = 500) -> list[bytes]:

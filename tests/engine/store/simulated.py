@@ -174,49 +174,71 @@ class SimulatedKeys:
             return tuple(sorted(key_id for key_id, (name, _) in self._keys.items() if name == purpose))
 
 
+class _Replay:
+    """What a record has made durable so far, and what it has not."""
+
+    def __init__(self, start: State) -> None:
+        self.state = State(
+            {inode: bytearray(data) for inode, data in start.content.items()},
+            dict(start.names),
+            dict(start.keys),
+            start.next_key,
+        )
+        self.writes: dict[int, list[Event]] = {}
+        self.names: list[Event] = []
+
+    def create(self, event: Event) -> None:
+        self.state.content[event.inode] = bytearray()
+        self.names.append(event)
+
+    def rename(self, event: Event) -> None:
+        self.names.append(event)
+
+    unlink = rename
+
+    def write(self, event: Event) -> None:
+        self.writes.setdefault(event.inode, []).append(event)
+
+    def written(self, event: Event) -> None:
+        done = next(item for item in self.writes[event.inode] if item.number == event.number)
+        self.writes[event.inode].remove(done)
+        _put(self.state.content[event.inode], done.offset, done.data)
+
+    def synced(self, event: Event) -> None:
+        for item in self.writes.pop(event.inode, []):
+            _put(self.state.content[event.inode], item.offset, item.data)
+
+    def folder(self, event: Event) -> None:
+        for item in self.names:
+            if item.path.parent == event.path:
+                _rename(self.state.names, item)
+        self.names = [item for item in self.names if item.path.parent != event.path]
+
+    def key(self, event: Event) -> None:
+        self.state.keys[event.number] = str(event.path), event.data
+        self.state.next_key = event.number + 1
+
+    def gone(self, event: Event) -> None:
+        del self.state.keys[event.number]
+
+    def sync(self, event: Event) -> None:
+        pass
+
+    mark = sync
+
+
 def after_power_loss(start: State, record: Sequence[Event], chosen: Choose) -> State:
     """What is on the disk when the power goes after `record`."""
-    state = State(
-        {inode: bytearray(data) for inode, data in start.content.items()},
-        dict(start.names),
-        dict(start.keys),
-        start.next_key,
-    )
-    writes: dict[int, list[Event]] = {}
-    names: list[Event] = []
+    replay = _Replay(start)
     for event in record:
-        match event.what:
-            case "create":
-                state.content[event.inode] = bytearray()
-                names.append(event)
-            case "rename" | "unlink":
-                names.append(event)
-            case "write":
-                writes.setdefault(event.inode, []).append(event)
-            case "written":
-                done = next(item for item in writes[event.inode] if item.number == event.number)
-                writes[event.inode].remove(done)
-                _put(state.content[event.inode], done.offset, done.data)
-            case "synced":
-                for item in writes.pop(event.inode, []):
-                    _put(state.content[event.inode], item.offset, item.data)
-            case "folder":
-                for item in names:
-                    if item.path.parent == event.path:
-                        _rename(state.names, item)
-                names = [item for item in names if item.path.parent != event.path]
-            case "key":
-                state.keys[event.number] = str(event.path), event.data
-                state.next_key = event.number + 1
-            case "gone":
-                del state.keys[event.number]
-    for items in writes.values():
+        getattr(replay, event.what)(event)
+    for items in replay.writes.values():
         for item in items:
-            _tear(state.content[item.inode], item, chosen)
-    for item in names:
+            _tear(replay.state.content[item.inode], item, chosen)
+    for item in replay.names:
         if chosen():
-            _rename(state.names, item)
-    return state
+            _rename(replay.state.names, item)
+    return replay.state
 
 
 def marks(record: Iterable[Event], path: str = "") -> list[int]:

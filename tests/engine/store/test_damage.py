@@ -5,6 +5,7 @@ import re
 import shutil
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dayfly.engine.store import Frame, Log, LogSettings, oldest_position
 from dayfly.privacy.keys import MemoryKeys
 
 from .faulty import SMALL, TENANT, fill, memory_keys, open_log
+from .simulated import SimulatedDisk, SimulatedKeys, after_power_loss
 
 HEADER, SECTOR = 4096, 512
 
@@ -34,7 +36,9 @@ def made(folder: Path, frames: int, size: int = 500) -> tuple[MemoryKeys, list[b
     return keys, payloads
 
 
-def refused(folder: Path, keys: MemoryKeys, error: type[StoreError], match: str, after: int = 0) -> StoreError:
+def refused(
+    folder: Path, keys: MemoryKeys, error: type[StoreError], match: str, after: int = 0
+) -> StoreError:
     """Opening or reading raises `error`, and changes nothing."""
     before = content(folder)
     with pytest.raises(error, match=match) as caught:
@@ -62,36 +66,41 @@ def reseal_header(path: Path, changes: dict[int, bytes]) -> None:
 # --- flipped bits ----------------------------------------------------------------------------------------------------
 
 
-def check_flips(tmp_path: Path, offsets: list[int]) -> tuple[int, int]:
-    keys, payloads = made(tmp_path / "log", 12)
-    path = tmp_path / "log" / "00000001.seg"
-    sound = path.read_bytes()
+def check_flips(offsets: Iterable[int]) -> tuple[int, int]:
+    """Numbers of flips that were refused, and that did not matter."""
+    folder, disk = Path("log"), SimulatedDisk()
+    with Log.open(folder, SimulatedKeys(disk), tenant=TENANT, settings=SMALL, disk=disk) as log:
+        payloads = fill(log, 12)
+    sound = after_power_loss(disk.start, disk.record, lambda: True)
+    segment = sound.names[folder / "00000001.seg"]
     refusals = harmless = 0
     for offset in offsets:
-        flip(path, offset, 1 << offset % 8)
+        sound.content[segment][offset] ^= 1 << offset % 8
+        other = SimulatedDisk(sound)
+        sound.content[segment][offset] ^= 1 << offset % 8
         try:
-            frames = read_all(tmp_path / "log", keys)
+            with Log.open(folder, SimulatedKeys(other), tenant=TENANT, settings=SMALL, disk=other) as log:
+                frames = list(log.frames(0))
         except StoreError:
             refusals += 1
         else:
             assert [frame.payload for frame in frames] == payloads
             harmless += 1
-        path.write_bytes(sound)
     return refusals, harmless
 
 
-def test_a_flipped_bit_never_yields_a_wrong_frame_and_never_loses_one(tmp_path: Path) -> None:
+def test_a_flipped_bit_never_yields_a_wrong_frame_and_never_loses_one() -> None:
     used = HEADER + 13 * 1024
     every_part = [*range(120), *range(HEADER, HEADER + 90), *range(used - 1100, used + 600, 7)]
     sampled = random.Random(1).sample(range(32_768), 150)
-    refusals, harmless = check_flips(tmp_path, sorted({*every_part, *sampled}))
+    refusals, harmless = check_flips(sorted({*every_part, *sampled}))
     assert refusals > 300
     assert harmless > 50  # filler behind records, and zeros that are cut
 
 
 @pytest.mark.slow
-def test_no_flipped_byte_of_a_whole_segment_yields_a_wrong_frame(tmp_path: Path) -> None:
-    refusals, harmless = check_flips(tmp_path, list(range(0, 32_768)))
+def test_no_flipped_byte_of_a_whole_segment_yields_a_wrong_frame() -> None:
+    refusals, harmless = check_flips(range(32_768))
     assert refusals + harmless == 32_768
 
 
@@ -100,7 +109,9 @@ def test_a_flip_in_the_last_acknowledged_commit_is_damage_and_not_a_torn_write(t
     last = HEADER + SECTOR + 2 * 1024
     for offset in (last + 4, last + 20, last + 60, last + 400):
         flip(tmp_path / "00000001.seg", offset)
-        found = refused(tmp_path, keys, StoreDamaged, r"at offset 6656: .*must hold; restore the store from a backup")
+        found = refused(
+            tmp_path, keys, StoreDamaged, r"at offset 6656: .*must hold; restore the store from a backup"
+        )
         assert isinstance(found, StoreDamaged)
         assert (Path(found.path).name, found.offset) == ("00000001.seg", last)
         flip(tmp_path / "00000001.seg", offset)
@@ -126,7 +137,9 @@ def test_a_lost_sector_before_a_later_commit_is_damage(tmp_path: Path, commit: i
 
 
 @pytest.mark.parametrize("lost", [{0}, {1}, {0, 1}])
-def test_a_last_write_of_which_sectors_are_missing_is_cut_and_the_log_goes_on(tmp_path: Path, lost: set[int]) -> None:
+def test_a_last_write_of_which_sectors_are_missing_is_cut_and_the_log_goes_on(
+    tmp_path: Path, lost: set[int]
+) -> None:
     keys, payloads = made(tmp_path, 4)
     path = tmp_path / "00000001.seg"
     last = HEADER + SECTOR + 3 * 1024
@@ -195,7 +208,9 @@ def test_a_missing_segment_is_damage_even_where_nobody_knows_its_key(
     refused(folder, keys, StoreDamaged, "00000002.seg.*it is missing, but the log goes on behind it")
 
 
-def test_a_missing_last_segment_is_damage_since_the_one_before_says_that_the_log_goes_on(tmp_path: Path) -> None:
+def test_a_missing_last_segment_is_damage_since_the_one_before_says_that_the_log_goes_on(
+    tmp_path: Path,
+) -> None:
     keys = memory_keys()
     with open_log(tmp_path, keys) as log:
         fill(log, 3)
@@ -334,7 +349,9 @@ def test_frames_that_a_snapshot_lacks_and_the_log_forgot_are_told(tmp_path: Path
             list(log.frames(oldest - 2))
         assert next(log.frames(oldest - 1)).position == oldest
     assert oldest_position(tmp_path, keys, tenant=TENANT) == oldest
-    refused(tmp_path, keys, StoreDamaged, f"after={oldest - 2} must be at least {oldest - 1}", after=oldest - 2)
+    refused(
+        tmp_path, keys, StoreDamaged, f"after={oldest - 2} must be at least {oldest - 1}", after=oldest - 2
+    )
     assert read_all(tmp_path, keys, oldest - 1)[0].position == oldest
 
 

@@ -1,8 +1,9 @@
 """The log while it is open: positions, durability, waiting, turning, forgetting, closing."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -152,7 +153,9 @@ def test_a_full_buffer_makes_append_wait_for_room(gated: tuple[Log, GatedDisk]) 
     assert appended == [3]
 
 
-def test_a_frame_larger_than_the_buffer_is_taken_when_the_buffer_is_empty(gated: tuple[Log, GatedDisk]) -> None:
+def test_a_frame_larger_than_the_buffer_is_taken_when_the_buffer_is_empty(
+    gated: tuple[Log, GatedDisk],
+) -> None:
     log, _ = gated
     log.wait(log.append(1, bytes(50_000)), MOMENT)
     assert next(log.frames(0)).payload == bytes(50_000)
@@ -185,7 +188,8 @@ def test_closing_an_appender_that_waits_for_room_refuses_it(gated: tuple[Log, Ga
 def test_every_waiter_is_woken_and_none_is_lost_over_many_idle_moments(tmp_path: Path) -> None:
     settings = LogSettings(segment_bytes=1 << 20, align_bytes=512)
     with open_log(tmp_path, memory_keys(), settings=settings) as log:
-        lock, failures = threading.Lock(), []
+        lock = threading.Lock()
+        failures: list[StoreError] = []
 
         def work() -> None:
             try:
@@ -223,7 +227,8 @@ def test_closing_writes_what_is_buffered_and_ends_idle_or_not(tmp_path: Path, fr
 def test_a_closed_log_takes_nothing(tmp_path: Path) -> None:
     with open_log(tmp_path, memory_keys()) as log:
         fill(log, 1)
-    for attempt in (lambda: log.append(1, b""), log.turn):
+    attempts: tuple[Callable[[], object], ...] = (lambda: log.append(1, b""), log.turn)
+    for attempt in attempts:
         with pytest.raises(LogFailed, match="log=closed must be open to append; open the store again"):
             attempt()
     log.wait(1)
@@ -247,7 +252,9 @@ def test_a_kind_that_is_no_byte_is_refused(tmp_path: Path, kind: int) -> None:
 
 
 @pytest.mark.parametrize("align_bytes", [512, 1024, 2048, 4096])
-def test_the_largest_payload_fits_a_segment_and_one_byte_more_is_refused(tmp_path: Path, align_bytes: int) -> None:
+def test_the_largest_payload_fits_a_segment_and_one_byte_more_is_refused(
+    tmp_path: Path, align_bytes: int
+) -> None:
     settings = LogSettings(segment_bytes=32_768, align_bytes=align_bytes, max_commit_bytes=1)
     limit = settings.max_payload_bytes
     keys = memory_keys()
@@ -268,16 +275,22 @@ def test_callbacks_are_told_every_commit_in_order(tmp_path: Path) -> None:
     assert told == list(range(1, 51))
 
 
+def refuse(_position: int) -> None:
+    raise ZeroDivisionError("division by zero")
+
+
 def test_a_callback_that_raises_fails_the_log(tmp_path: Path) -> None:
     keys = memory_keys()
     trouble: list[StoreError | None] = []
     log = open_log(tmp_path, keys)
     log.on_trouble(trouble.append)
-    log.on_durable(lambda _: 1 // 0)
+    log.on_durable(refuse)
     log.append(1, b"x")
     while log.status().trouble is None:
         threading.Event().wait(0.001)
-    with pytest.raises(LogFailed, match="log=failed must be whole to append: .*division.*up to position 1") as caught:
+    with pytest.raises(
+        LogFailed, match=r"log=failed must be whole to append: .*division.*up to position 1"
+    ) as caught:
         log.append(1, b"y")
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     log.close()
@@ -432,13 +445,15 @@ def test_no_plain_byte_of_a_payload_is_on_the_disk(tmp_path: Path) -> None:
         ({"retry_seconds": 0}, "retry_seconds=0 must be above 0"),
     ],
 )
-def test_settings_out_of_range_are_refused(change: dict[str, int], match: str) -> None:
+def test_settings_out_of_range_are_refused(change: dict[str, Any], match: str) -> None:
     with pytest.raises(InvalidArgument, match=match):
-        LogSettings(**change)  # type: ignore[arg-type]
+        LogSettings(**change)
 
 
 def test_settings_at_their_bounds_are_taken() -> None:
-    LogSettings(segment_bytes=16_384, max_commit_bytes=1, max_buffer_bytes=1, spare_segments=0, pause_seconds=60)
+    LogSettings(
+        segment_bytes=16_384, max_commit_bytes=1, max_buffer_bytes=1, spare_segments=0, pause_seconds=60
+    )
     LogSettings(segment_bytes=1 << 31, retry_seconds=3600)
 
 

@@ -112,6 +112,7 @@ class Chain:
                 ClosedSegment(old.segment.path, old.segment.header, self._first, following - 1)
             )
             self._writer, self._first = new, following
+        self._preparer.used()
         old.close()
 
     def spare(self) -> Path | None:

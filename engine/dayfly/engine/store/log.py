@@ -1,6 +1,7 @@
 """The log: frames appended by one thread, made durable in groups, read back in order after anything that may happen."""
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class Log:
         self._durable_callbacks: list[Callable[[int], None]] = []
         self._trouble_callbacks: list[Callable[[StoreError | None], None]] = []
         self._trouble: StoreError | None = None
+        self._telling = threading.Lock()
         self._closed = False
         following = chain.number + 1 if ready is None else chain.number + 2
         self._preparer = Preparer(
@@ -185,10 +187,13 @@ class Log:
         """Have `callback` told of trouble, by a background thread.
 
         `StoreFull` and other errors: the next segment cannot be prepared, and the log fails when the current one is full; it
-        is tried again, and None says that it is over. `LogFailed`: the log takes nothing more; told once. What a callback
-        raises is dropped.
+        is tried again, and None says that it is over. `LogFailed`: the log takes nothing more; told once. Trouble that is
+        there already is told at once. What a callback raises is dropped.
         """
-        self._trouble_callbacks.append(callback)
+        with self._telling:
+            self._trouble_callbacks.append(callback)
+            if self._trouble is not None:
+                callback(self._trouble)
 
     def frames(self, after: int) -> Iterator[Frame]:
         """Every frame behind position `after` that is durable at the time of the call, in order.
@@ -264,11 +269,13 @@ class Log:
             callback(durable)
 
     def _report(self, trouble: StoreError | None) -> None:
-        if not isinstance(self._trouble, LogFailed):
+        with self._telling:
+            if isinstance(self._trouble, LogFailed):
+                return
             self._trouble = trouble
-        for callback in self._trouble_callbacks:
-            with suppress(Exception):
-                callback(trouble)
+            for callback in self._trouble_callbacks:
+                with suppress(Exception):
+                    callback(trouble)
 
 
 def _repair(workshop: Workshop, found: Survey) -> None:

@@ -59,7 +59,7 @@ class Preparer:
         ready: A segment that is ready already.
         following: Number of the next one to make.
         spare: Gives a file to use again, or None.
-        report: Told of each failed attempt, and of the first success after it with None.
+        report: Told when attempts begin to fail, when they fail for another reason, and with None when one succeeds again.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Preparer:
         self._changed = threading.Condition()
         self._attempts = 0
         self._asked = False
+        self._taken = False
         self._error: StoreError | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="dayfly-log-preparer", daemon=True)
@@ -89,6 +90,8 @@ class Preparer:
 
     def take(self) -> PreparedSegment:
         """The next segment. Waits while it is being made; asks for one more attempt where that failed.
+
+        The one behind it is made when `used` was called: so never more than one segment is prepared and not in use.
 
         Raises:
             StoreError: the attempt made after this call failed too.
@@ -102,8 +105,14 @@ class Preparer:
                 self._changed.notify_all()
                 self._changed.wait()
             segment, self._ready = self._ready, None
-            self._changed.notify_all()
+            self._taken = True
             return segment
+
+    def used(self) -> None:
+        """The segment taken is in use, durably; make the next one."""
+        with self._changed:
+            self._taken = False
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Stop; an unfinished segment is removed."""
@@ -134,9 +143,12 @@ class Preparer:
     def _wanted(self) -> bool:
         """Wait until a segment is to be made; False when closing."""
         with self._changed:
-            while not self._closing and (self._ready is not None or (self._error and not self._asked)):
-                pause = self._workshop.settings.retry_seconds if self._error and self._ready is None else None
-                if not self._changed.wait(pause) and pause is not None:
+            while not self._closing:
+                missing = self._ready is None and not self._taken
+                if missing and (self._error is None or self._asked):
+                    break
+                pause = self._workshop.settings.retry_seconds if missing else None
+                if not self._changed.wait(pause):
                     break
             self._asked = False
             return not self._closing
@@ -149,5 +161,5 @@ class Preparer:
             self._attempts += 1
             closing = self._closing
             self._changed.notify_all()
-        if not closing and (error is not None or known is not None):
+        if not closing and type(error) is not type(known):
             self._report(error)

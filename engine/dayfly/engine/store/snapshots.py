@@ -208,8 +208,8 @@ class Snapshots:
             for at, path in paths.items():
                 if at < position:
                     self._disk.unlink(path)
-            self._remove_unfinished()
             if paths:
+                self._remove_unfinished()
                 self._disk.sync_folder(self._folder)
 
     def _paths(self) -> dict[int, Path]:
