@@ -10,6 +10,7 @@ from .records import FileRecords, MemoryRecords, Records
 from .render import sentence, to_json, to_table
 from .shape import LineageShape, RuleText, ShapeField, SourceColumn, shape_from_bytes
 from .store import LineageStore
+from .vault import LineageVault, VaultSettings
 
 __all__ = [
     "ConsentUse",
@@ -22,12 +23,14 @@ __all__ = [
     "LineageBlock",
     "LineageShape",
     "LineageStore",
+    "LineageVault",
     "MemoryRecords",
     "Records",
     "RuleText",
     "ShapeField",
     "SourceColumn",
     "SourceEvent",
+    "VaultSettings",
     "decode",
     "encode",
     "explain_field",

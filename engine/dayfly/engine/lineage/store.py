@@ -5,7 +5,7 @@ digests, which only serve to erase.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from .explain import Explanation, FragmentLineage, explain_field
 from .records import FileRecords, MemoryRecords, Records
 from .shape import LineageShape, shape_from_bytes
 
-__all__ = ["DEFAULT_MAX_FRAGMENTS", "LineageStore"]
+__all__ = ["DEFAULT_MAX_FRAGMENTS", "LineageStore", "check_lineage"]
 
 DEFAULT_MAX_FRAGMENTS: Final = 1_000_000
 _SHAPE, _FRAGMENT, _MERGE = 1, 2, 3
@@ -308,3 +308,17 @@ def _check_covers(order: FragmentOrder, block: LineageBlock, shape: LineageShape
         raise LineageError(
             f"lineage of order {order.order_id!r} must name exactly its consents; differs in: {odd}"
         )
+
+
+def check_lineage(order: FragmentOrder, shape_of: Callable[[LineageBlock], LineageShape]) -> None:
+    """Check that an order's block is well formed and covers exactly its fields and consents.
+
+    Args:
+        order: About to be kept.
+        shape_of: The declared shape of a block; raises where there is none.
+
+    Raises:
+        LineageError: As `LineageStore.put`.
+    """
+    block = decode(order.lineage)
+    _check_covers(order, block, shape_of(block))
