@@ -370,6 +370,30 @@ def test_a_vanished_slot_is_an_error_and_can_be_given_up(tmp_path: Path) -> None
     open_slots(tmp_path).close()
 
 
+def test_the_newest_keys_cannot_vanish_unnoticed(tmp_path: Path) -> None:
+    with new_slots(tmp_path) as slots:
+        for _ in range(3):
+            slots.create("log")
+        start = slot_of(slots, 3)
+    patch(
+        tmp_path / "keys.slots", start, bytes(2 * SLOT_BYTES)
+    )  # the last one is known for certain at the next write only
+    with pytest.raises(KeyStoreDamaged, match=r"key_ids=\[3\] must be in"):
+        open_slots(tmp_path)
+
+
+@pytest.mark.parametrize("copy", [0, 4096])
+def test_one_header_copy_alone_still_tells_that_the_record_was_truncated(tmp_path: Path, copy: int) -> None:
+    with new_slots(tmp_path) as slots:
+        slots.destroy([slots.create("log")[0]])
+        slots.create("log")
+        slots.create("log")
+    os.truncate(record_path(tmp_path / "keys.slots"), 64)
+    flip(tmp_path / "keys.slots", copy + 60)
+    with pytest.raises(KeyStoreDamaged, match=r"entries=0 of .* must be >= 1"):
+        open_slots(tmp_path)
+
+
 def test_damaged_slots_can_be_given_up(tmp_path: Path) -> None:
     with new_slots(tmp_path) as slots:
         made = dict(slots.create("log") for _ in range(3))
@@ -559,6 +583,21 @@ def test_opening_with_a_newer_key_completes_a_rewrapping(tmp_path: Path) -> None
         assert slots.keks_in_use() == (2,)
         assert {key_id: slots.get(key_id) for key_id in made} == made
     open_slots(tmp_path, ring(2)).close()
+
+
+def test_of_two_copies_the_one_under_the_newer_key_is_kept_so_the_older_key_is_not_needed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "keys.slots"
+    with new_slots(tmp_path, ring(1)) as slots:
+        made = dict(slots.create("log") for _ in range(3))
+        start = slot_of(slots, 2)
+        old = path.read_bytes()[start : start + 3 * SLOT_BYTES]
+        slots.rewrap(ring(1, 2))
+    patch(path, start, old)  # as if the power had gone before the old copies were zeroed
+    with open_slots(tmp_path, ring(2)) as slots:
+        assert {key_id: slots.get(key_id) for key_id in made} == made
+    assert path.read_bytes()[start : start + 3 * SLOT_BYTES] == bytes(3 * SLOT_BYTES)
 
 
 def test_rewrapping_without_the_old_key_changes_nothing(tmp_path: Path) -> None:

@@ -232,6 +232,27 @@ def weather_storms(seed: int, cuts: int) -> int:
     return checked
 
 
+@pytest.mark.parametrize("step", range(9))
+def test_a_power_cut_while_the_file_grows_breaks_no_promise(tmp_path: Path, step: int) -> None:
+    new_slots(tmp_path).close()
+    names = ("keys.slots", "keys.destroyed")
+    full = [PowerFile(name, (tmp_path / name).read_bytes()) for name in names]
+    slots = SlotKeys(full[0], full[1], ring(), **options())
+    made = dict(slots.create("log") for _ in range(255))
+    for seed in range(15):
+        storm = Storm((bytes(full[0].durable), bytes(full[1].durable)), None, step)
+        with pytest.raises(PowerCut):
+            storm.run(random.Random(seed))  # nothing is live for it, so it creates first
+        chance = random.Random(1_000 + seed)
+        files = [
+            PowerFile(name, file.after_power_loss(chance))
+            for name, file in zip(names, (storm.file, storm.record), strict=True)
+        ]
+        after = SlotKeys(files[0], files[1], ring(*range(1, storm.kek + 1)), **options())
+        assert {key_id: after.get(key_id) for key_id in made} == made
+        assert {key_id: after.get(key_id) for key_id in storm.live} == storm.live
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_power_cut_at_any_step_breaks_no_promise(seed: int) -> None:
     assert weather_storms(seed, cuts=25) > 100

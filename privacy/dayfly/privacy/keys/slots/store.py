@@ -226,9 +226,8 @@ class SlotKeys:
         name = checked_purpose(purpose)
         with self._lock:
             self._check_usable()
-            self._record.reserve(
-                2 * (len(self._live) + 1)
-            )  # its destruction, and the completion after a crash
+            # room for every key's destruction, and for completing it after a crash
+            self._record.reserve(2 * (len(self._live) + 1))
             self._slots.need(1)
             key = self._random_bytes(KEY_BYTES)
             if len(key) != KEY_BYTES:

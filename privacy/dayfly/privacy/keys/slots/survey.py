@@ -82,9 +82,7 @@ def _place(found: Survey, index: int, slot: Slot) -> None:
     place = Place(index, slot.purpose, slot.kek)
     if other is None:
         found.live[slot.key_id] = place
-    elif (
-        other.kek < slot.kek
-    ):  # the copy under the newer key was durable before the older one was to be zeroed
+    elif other.kek < slot.kek:  # so that the older key is no longer needed
         found.spare.append(other.slot)
         found.live[slot.key_id] = place
     else:
