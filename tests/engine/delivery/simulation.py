@@ -42,14 +42,9 @@ def simulate(
         now_ms, number, kind, what = heapq.heappop(events)
         if kind == "wake" and number != wake:
             continue  # each step says anew when to wake
-        results: list[tuple[int, Result]] = []
         if kind == "feed":
             delivery.take([what], now_ms=now_ms)
-        elif kind == "settled":
-            send, result = what
-            if send.job_id in flying and flying[send.job_id][0] is send:
-                del flying[send.job_id]
-                results.append((send.job_id, result))
+        results = _landed(flying, *what) if kind == "settled" else []
         work = delivery.step(results, now_ms=now_ms)
         for job_id in work.aborts:
             if job_id in flying:
@@ -70,3 +65,11 @@ def simulate(
             wake = next(order)
             heapq.heappush(events, (max(work.wake_ms, now_ms + 1), wake, "wake", None))
     return sent
+
+
+def _landed(flying: dict[int, tuple[Send, bool]], send: Send, result: Result) -> list[tuple[int, Result]]:
+    """The result of a request, unless it was broken off before."""
+    if send.job_id not in flying or flying[send.job_id][0] is not send:
+        return []
+    del flying[send.job_id]
+    return [(send.job_id, result)]

@@ -41,7 +41,7 @@ def test_a_named_secret_is_looked_up_and_stands_in_no_representation() -> None:
     assert settings == settings_of(endpoint(secrets=[OTHER_SECRET, SECRET]))
     assert SECRET[6:] not in repr(settings)
     with pytest.raises(DeliverySettingsError, match="endpoint crm-7: secret named 'next' must exist"):
-        load_settings(document, named_secret={}.__getitem__)
+        load_settings(document, named_secret={"other": SECRET}.__getitem__)
     with pytest.raises(DeliverySettingsError, match="secret named 'next' must be findable"):
         load_settings(document)
 

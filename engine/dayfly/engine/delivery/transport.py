@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import httpcore2
 
@@ -181,7 +181,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
     def __init__(self, endpoint: Endpoint, resolver: Resolver) -> None:
         self._endpoint = endpoint
         self._resolver = resolver
-        self._network = httpcore2.AnyIOBackend()
+        self._network = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"dayfly-resolve-{endpoint.name}")
 
     async def connect_tcp(
@@ -240,8 +240,11 @@ def _reason(error: Exception, progress: Progress) -> str:
         return "name"
     if isinstance(error, TimeoutError | httpcore2.TimeoutException):
         return "timeout"
-    if isinstance(error.__cause__, ssl.SSLError):
-        return "tls"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return "tls"
+        cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpcore2.ProtocolError):
         return "protocol"
     return "reset" if progress.reached else "connect"
