@@ -20,7 +20,8 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
         "latency_case",
         "memory_case",
         "start_case",
-    )
+    ),
+    "durable": ("durable_latency_case", "durable_rate_case", "recovery_case"),
 }
 """Suite to its cases: names of modules beside this one."""
 

@@ -28,7 +28,16 @@ from dayfly.engine.intake import DeadLetterFile, IntakeKeys
 from dayfly.engine.lineage import LineageStore
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.runtime import EngineKeys, MemoryEngine, Resume
-from dayfly.engine.store import Log, LogSettings, Snapshots, StoreLock, StoreMarker, oldest_position
+from dayfly.engine.store import (
+    LOCAL_DISK,
+    Disk,
+    Log,
+    LogSettings,
+    Snapshots,
+    StoreLock,
+    StoreMarker,
+    oldest_position,
+)
 from dayfly.privacy.fragments import ServiceSettings
 from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 from dayfly.privacy.fragments.tombstones.log import TombstoneLog
@@ -56,6 +65,7 @@ class Outside:
         lease_url: Where CRMs lease keys.
         fragments: Limits of the fragment service.
         log: How the log is laid out and commits.
+        disk: File operations of log and snapshots.
     """
 
     now_ms: Callable[[], int] = _wall_ms
@@ -64,6 +74,7 @@ class Outside:
     lease_url: str = "https://cdp.example/lease"
     fragments: ServiceSettings = field(default_factory=ServiceSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    disk: Disk = LOCAL_DISK
 
 
 @dataclass(slots=True)
@@ -245,7 +256,7 @@ def open_store(
     with ExitStack() as stack:
         slots = _folder(folder, keys, policy, outside, stack)
         secrets = engine_keys(keys, slots, now_ms)
-        files = Snapshots(folder / "snapshots", slots, tenant=keys.tenant_id)
+        files = Snapshots(folder / "snapshots", slots, tenant=keys.tenant_id, disk=outside.disk)
         oldest = oldest_position(folder / "log", slots, tenant=keys.tenant_id)
         found = files.newest(log_oldest=oldest)
         if found is None:
@@ -253,7 +264,14 @@ def open_store(
             files.write(0, fresh_parts(policy, series_of(secrets.lineage)))
             found = files.newest()
             assert found is not None
-        log = Log.open(folder / "log", slots, tenant=keys.tenant_id, after=found[0], settings=outside.log)
+        log = Log.open(
+            folder / "log",
+            slots,
+            tenant=keys.tenant_id,
+            after=found[0],
+            settings=outside.log,
+            disk=outside.disk,
+        )
         stack.callback(log.close)
         recovered = recover(
             *found,

@@ -16,6 +16,7 @@ from dayfly.engine.durable.host import EFFECTS, INPUTS
 from dayfly.engine.durable.input_frames import decode_inputs
 from dayfly.engine.durable.standing import Standing, read_standing
 from dayfly.engine.errors import FrameError
+from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import Erase, Input, Merge
 from dayfly.engine.intake import RejectedEvent
 from dayfly.engine.policy.load import policy_from_source
@@ -164,7 +165,7 @@ def _inputs(recovered: Recovered, frame: StoredFrame) -> None:
         recovered.recalls[frame.position] = list(decisions.recalls)
     for item in inputs:
         _note(recovered, item)
-    recovered.events += sum(decisions.counts.values())
+    recovered.events += sum(len(item) for item in inputs if isinstance(item, EventBatch))
 
 
 def _note(recovered: Recovered, item: Input) -> None:
