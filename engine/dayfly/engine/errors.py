@@ -13,6 +13,7 @@
         ├── ShardError                      an input that the shard cannot apply
         │   └── SnapshotError (ValueError)  bytes that are no snapshot of this version
         ├── LineageError                    no lineage for what was asked
+        ├── DeadLetterError                 dead letters on disk are damaged, foreign or in use
         ├── DeliveryError                   delivery to CRMs cannot go on; `delivery.db` is damaged, foreign or cannot be written
         │   ├── DeliverySettingsError (ValueError)  settings of the endpoints are refused
         │   ├── FeedOutOfOrder (ValueError) a feed item contradicts what was read before
@@ -42,6 +43,7 @@ from dayfly.privacy.errors import DayflyError
 __all__ = [
     "AddressRefused",
     "CatalogError",
+    "DeadLetterError",
     "DeliveryError",
     "DeliverySettingsError",
     "EngineBusy",
@@ -140,6 +142,13 @@ class SnapshotError(ShardError, ValueError):
 
 class LineageError(EngineError):
     """There is no lineage for the fragment or field asked for."""
+
+
+# --- dead letters ----------------------------------------------------------------------------------------------------
+
+
+class DeadLetterError(EngineError):
+    """Dead letters on disk are damaged, foreign, of a newer version, or in use; nothing was overwritten."""
 
 
 # --- generator -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Proof of destruction: tombstones in a Merkle log (RFC 9162) with signed checkpoints (C2SP)."""
 
+from .log import TombstoneLog
 from .merkle import MerkleTree, leaf_hash, root_from_inclusion, verify_consistency
 from .note import (
     Checkpoint,
@@ -23,6 +24,7 @@ __all__ = [
     "NoteSigner",
     "NoteVerifier",
     "Tombstone",
+    "TombstoneLog",
     "TombstoneSink",
     "leaf_hash",
     "note_signer",
