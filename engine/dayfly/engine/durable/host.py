@@ -136,6 +136,16 @@ class Host:
         if len(result.batch) or result.merges:
             self.note(self.engine.take(result, now_ms))
 
+    def apply(self, inputs: Sequence[Input], now_ms: int) -> Outcome:
+        """Tell the shard something, and note what it brings.
+
+        Raises:
+            ShardError: a policy does not compile; nothing was changed.
+        """
+        # What time brings is noted first: where the inputs are refused, deaths of this instant must not be lost with them.
+        self.note(self.engine.apply([], now_ms))
+        return self.note(self.engine.apply(inputs, now_ms))
+
     def note(self, outcome: Outcome) -> Outcome:
         """Remember what an engine call brought, to be logged at the end of the turn."""
         self._outcomes.append(outcome)

@@ -113,27 +113,29 @@ class Loop:
         self._releases.add(turn, answers)
         self._after_turn(now_ms)
 
-    def _answers(self, group: Sequence[Work], now_ms: int) -> Iterator[Answer]:
+    def _answers(self, group: Sequence[Work], now_ms: int) -> list[Answer]:
         """Do a group and say what its callers will be told. Errors of the library leave the state as it was."""
         first = group[0]
         try:
             if first.run is None:
                 return self._taken_in(group, now_ms)
-            return iter([Answer(first.future, first.run(now_ms))])
+            return [Answer(first.future, first.run(now_ms))]
         except EngineFailed:
             raise
         except DayflyError as error:
-            return iter([Answer(work.future, error=error) for work in group])
+            return [Answer(work.future, error=error) for work in group]
 
-    def _taken_in(self, group: Sequence[Work], now_ms: int) -> Iterator[Answer]:
+    def _taken_in(self, group: Sequence[Work], now_ms: int) -> list[Answer]:
         payloads = [payload for work in group for payload in work.payloads]
         dead = self._host.segment(payloads, group[0].channel, now_ms)
         position, start = self._host.position, 0
+        answers: list[Answer] = []
         for work in group:
             end = start + len(work.payloads)
             mine = tuple(letter for at, letter in dead if start <= at < end) if dead else ()
-            yield Answer(work.future, Receipt(position, now_ms, len(work.payloads), mine))
+            answers.append(Answer(work.future, Receipt(position, now_ms, len(work.payloads), mine)))
             start = end
+        return answers
 
 
 def _failure(error: BaseException) -> EngineFailed:
