@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,12 @@ def fill(log: Log, frames: int, size: int = 500) -> list[bytes]:
         log.wait(log.append(1, payload))
         payloads.append(payload)
     return payloads
+
+
+def wait_until_prepared(log: Log) -> None:
+    """Return when the segment behind the one in use is ready: closing earlier would give it up."""
+    while log._preparer._ready is None:
+        threading.Event().wait(0.001)
 
 
 def failing_with(number: int, operation: str, part_of_name: str) -> Callable[[str, Path], int]:

@@ -14,7 +14,7 @@ from dayfly.engine.errors import StoreDamaged, StoreError, StoreForeign, StoreVe
 from dayfly.engine.store import Frame, Log, LogSettings, oldest_position
 from dayfly.privacy.keys import MemoryKeys
 
-from .faulty import SMALL, TENANT, fill, memory_keys, open_log
+from .faulty import SMALL, TENANT, fill, memory_keys, open_log, wait_until_prepared
 from .simulated import SimulatedDisk, SimulatedKeys, after_power_loss
 
 HEADER, SECTOR = 4096, 512
@@ -33,6 +33,7 @@ def made(folder: Path, frames: int, size: int = 500) -> tuple[MemoryKeys, list[b
     keys = memory_keys()
     with open_log(folder, keys) as log:
         payloads = fill(log, frames, size)
+        wait_until_prepared(log)
     return keys, payloads
 
 
@@ -71,6 +72,7 @@ def check_flips(offsets: Iterable[int]) -> tuple[int, int]:
     folder, disk = Path("log"), SimulatedDisk()
     with Log.open(folder, SimulatedKeys(disk), tenant=TENANT, settings=SMALL, disk=disk) as log:
         payloads = fill(log, 12)
+        wait_until_prepared(log)
     sound = after_power_loss(disk.start, disk.record, lambda: True)
     segment = sound.names[folder / "00000001.seg"]
     refusals = harmless = 0
@@ -216,6 +218,7 @@ def test_a_missing_last_segment_is_damage_since_the_one_before_says_that_the_log
         fill(log, 3)
         log.turn()
         fill(log, 2)
+        wait_until_prepared(log)
     for number in (2, 3):
         (tmp_path / f"{number:08d}.seg").unlink()
     keys.destroy([2, 3])
@@ -332,6 +335,7 @@ def test_keys_of_another_store_are_noticed_before_anything_is_removed(tmp_path: 
     keys = memory_keys()
     with open_log(tmp_path, keys) as log:
         fill(log, 90)
+        wait_until_prepared(log)
     other = memory_keys(2)
     ids = [other.create("log")[0] for _ in range(8)]
     other.destroy(ids[:2])  # so that the first segments look forgotten
