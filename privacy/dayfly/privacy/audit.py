@@ -17,6 +17,8 @@ AuditKind = Literal["consent", "transfer", "mint", "lease"]
 _KINDS: Final = ("consent", "transfer", "mint", "lease")
 
 
+_ASKED: Final = ("channel", "data_categories", "purpose", "recipient", "recipient_country", "topic")
+
 
 class _Line(msgspec.Struct, frozen=True, gc=False):
     """One line. Members are declared in the order of their names, which is the order in which they are written."""
@@ -73,10 +75,6 @@ def _plain(value: object) -> object:
     return f"<{type(value).__name__}>"
 
 
-def _asked(request: object, name: str) -> object:
-    return _plain(getattr(request, name, None))
-
-
 class AuditHead(NamedTuple):
     """Where a log stands: how many lines it has and the SHA-256 (hexadecimal) of the last one."""
 
@@ -101,12 +99,13 @@ class AuditLog:
         cutting the end only against a head kept elsewhere.
     """
 
-    __slots__ = ("_head", "_state", "_write")
+    __slots__ = ("_asked", "_head", "_state", "_write")
 
     def __init__(self, write: Callable[[bytes], object], *, key: bytes, head: AuditHead = GENESIS) -> None:
         self._write: Final = write
         self._state: Final = keyed_state(check_key(key, "key"), tenant="audit", kind="who")
         self._head = head
+        self._asked: tuple[object, list[object]] | None = None
 
     @property
     def head(self) -> AuditHead:
@@ -153,19 +152,24 @@ class AuditLog:
 
     def consent(self, decision: Decision, subject: str | bytes, now_ms: int) -> AuditHead:
         """Append a consent decision. Raises as `append`."""
-        request = decision.request
+        request, kept = decision.request, self._asked
+        if (
+            kept is None or kept[0] is not request
+        ):  # the same few requests, objects of the policy, again and again
+            kept = self._asked = (request, [_plain(getattr(request, name, None)) for name in _ASKED])
+        channel, data_categories, purpose, recipient, recipient_country, topic = kept[1]
         details = _Consented(
-            allowed=decision.allowed,
-            channel=_asked(request, "channel"),
-            data_categories=_asked(request, "data_categories"),
-            purpose=_asked(request, "purpose"),
-            reason=decision.reason.value,
-            recipient=_asked(request, "recipient"),
-            recipient_country=_asked(request, "recipient_country"),
-            record_id=decision.record_id,
-            record_version=decision.record_version,
-            topic=_asked(request, "topic"),
-            until_ms=decision.until_ms,
+            decision.allowed,
+            channel,
+            data_categories,
+            purpose,
+            decision.reason.value,
+            recipient,
+            recipient_country,
+            decision.record_id,
+            decision.record_version,
+            topic,
+            decision.until_ms,
         )
         return self._append("consent", subject, now_ms, details)
 

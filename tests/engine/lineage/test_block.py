@@ -243,6 +243,10 @@ def test_a_number_of_more_than_64_bits_is_refused() -> None:
         (b"\x05\x01\x06a\0\0\x01", "record id of 1 bytes must be of form=2"),
         (b"\x05\x01\x08be\x01\x00\x01\x00\x00", "canonical form"),
         (b"\x05\x01\x04\xff\x01\x00\x01\x00\x00", "truncated or damaged"),
+        (b"\x05\x01\x04a\x01\x00\x00\x00\x00", "canonical form"),
+        (b"\x05\x00\x02" + 2 * (digest(1) + b"\0\0\0") + b"\x00", "canonical form"),
+        (b"\x05\x00\x01" + digest(1) + b"\0\0\0" + b"\x01\x02\x00", "canonical form"),
+        (b"\x05\x00\x00" + b"\x80" * 9 + b"\x01\x00", "canonical form"),
     ],
     ids=[
         "consents",
@@ -252,6 +256,10 @@ def test_a_number_of_more_than_64_bits_is_refused() -> None:
         "short uuid",
         "hexadecimal as text",
         "not UTF-8",
+        "consent without a future",
+        "event twice",
+        "mask beyond the events",
+        "field beyond the format",
     ],
 )
 def test_a_damaged_block_is_refused(tail: bytes, message: str) -> None:

@@ -63,4 +63,10 @@ def test_junk_is_no(junk: Any) -> None:
     assert Decider(asking())(person, 12).allowed
     assert Decider(junk)(person, 12).reason is ReasonCode.MALFORMED_REQUEST
     assert Decider(asking())(junk, 12).reason is ReasonCode.NO_RECORD
-    assert Decider(asking())(person, True).reason is ReasonCode.MALFORMED_REQUEST
+
+
+@pytest.mark.parametrize("junk", [None, True, 1.5, "12", 2**63])
+def test_a_malformed_instant_is_no(junk: Any) -> None:
+    person = PersonConsents("p1").with_record(record(at=10))
+    assert Decider(asking())(person, 12).allowed
+    assert Decider(asking())(person, junk).reason is ReasonCode.MALFORMED_REQUEST

@@ -170,11 +170,8 @@ def encode_sorted(
     before = -as_of_ms
     for minus_time, digest, channel in events:
         out += digest
-        if 0 <= channel < 0x80:
-            out.append(channel)
-        else:
-            _put(out, "channel", channel, below=MAX_CHANNELS)
-        _put(out, "age of the event", minus_time - before)
+        _put_small(out, "channel", channel, MAX_CHANNELS)
+        _put_small(out, "age of the event", minus_time - before, _LIMIT)
         out.append(0)
         before = minus_time
     _put(out, "fields", sum([1 << index for index, _, _ in fields]), below=1 << MAX_FIELDS)
@@ -182,8 +179,16 @@ def encode_sorted(
     for _, mask, total in fields:
         if width:
             out += mask.to_bytes(width, "little")
-        _put(out, "total - listed", total - mask.bit_count())
+        _put_small(out, "total - listed", total - mask.bit_count(), _LIMIT)
     return bytes(out)
+
+
+def _put_small(out: bytearray, name: str, value: int, below: int) -> None:
+    """`_put` of what is mostly one to three bytes."""
+    if 0 <= value < 0x80:
+        out.append(value)
+    else:
+        _put(out, name, value, below=below)
 
 
 def _put_consent(out: bytearray, consent: ConsentUse, as_of_ms: int) -> None:
@@ -292,7 +297,9 @@ def covered(encoded: bytes) -> Covered:
 
 
 _Consent = tuple[str, int, int, int]
-_Event = tuple[int, bytes, int, int | None]  # minus time, digest, channel, received: tuples sort as events stand
+_Event = tuple[
+    int, bytes, int, int | None
+]  # minus time, digest, channel, received: tuples sort as events stand
 _Field = tuple[int, int, int]
 
 

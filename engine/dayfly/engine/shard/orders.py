@@ -114,9 +114,7 @@ class Orders:
         if not decision.allowed:
             return Refusal(sequence, now, plan.name, subject, decision.reason.value)
         gathered = self.reader.gather(person, plan.wants, now)
-        shown = [
-            item for entry in plan.fields if (item := self._show(entry, person, gathered, now)) is not None
-        ]
+        shown = [item for entry in plan.fields if (item := self._show(entry, person, gathered)) is not None]
         if not shown:
             return Refusal(sequence, now, plan.name, subject, "no_value")
         firing = _Firing(plan, person, subject, event, sequence, now, decision)
@@ -132,9 +130,7 @@ class Orders:
         name: bytes = self.arrays.core.names[person].astype("<u8").tobytes()
         return name
 
-    def _show(
-        self, entry: FieldPlan, person: int, gathered: list[list[Cell]], now_ms: int
-    ) -> _Shown | None:
+    def _show(self, entry: FieldPlan, person: int, gathered: list[list[Cell]]) -> _Shown | None:
         """Value of one field, masked; None when there is nothing to show."""
         valid_until: int | None = None
         held = True

@@ -105,7 +105,7 @@ class Reader:
             pairs = cells[want, :count].tolist()
             if not ordered:
                 times = history[cells[want, :count, 0], kernels_layout.H_TIME].tolist()
-                rank = sorted(range(count), key=lambda place: (-times[place], place))  # noqa: B023 - used at once
+                rank = sorted(range(count), key=lambda place: (-times[place], place))
                 pairs = [pairs[place] for place in rank]
             gathered.append(pairs)
         return gathered

@@ -106,7 +106,9 @@ def _read_disclosures(raw: list[bytes]) -> list[tuple[str, JsonValue]]:
     read = [_DISCLOSURE.decode(one) for one in raw]
     # Canonical spelling holds no raw line break, so that equal joined lines are equal line by line.
     canonical = encode_lines(read) == b"\n".join([*raw, b""])
-    if not canonical or any([len(salt) < _MIN_SALT_CHARS or name in RESERVED_NAMES for salt, name, _ in read]):
+    for salt, name, _ in read:
+        canonical = canonical and len(salt) >= _MIN_SALT_CHARS and name not in RESERVED_NAMES
+    if not canonical:
         raise ValueError(
             "disclosure must be canonical, salted and outside the claims; ask for a new fragment"
         )

@@ -82,9 +82,7 @@ encode_lines = _ENCODER.encode_lines
 
 def b64url_bytes(data: bytes | bytearray | memoryview) -> bytes:
     """Base64url without padding (RFC 7515 section 2), as ASCII bytes."""
-    return (
-        binascii.b2a_base64(data, newline=False).rstrip(b"=").replace(b"+", b"-").replace(b"/", b"_")
-    )
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").replace(b"+", b"-").replace(b"/", b"_")
 
 
 def b64url(data: bytes | bytearray | memoryview) -> str:
@@ -211,7 +209,9 @@ def fragment_header(kid: str, typ: str) -> str:
     return b64url(encode(_Header(alg="ES256", typ=typ, kid=kid)))
 
 
-_SEALED_HEADER = b64url(b'{"alg":"dir","enc":"A256GCM","kid":"')  # of 36 bytes, so that encoding can go on after it
+_SEALED_HEADER = b64url(
+    b'{"alg":"dir","enc":"A256GCM","kid":"'
+)  # of 36 bytes, so that encoding can go on after it
 
 
 def sealed_header(jti: str) -> str:

@@ -183,7 +183,9 @@ class Mint:
 
     def _sign(self, draft: _Draft) -> _Draft | FragmentError:
         try:
-            draft.token, draft.token_hash = finish_token(draft.order.profile, draft.payload, draft.signing_key)
+            draft.token, draft.token_hash = finish_token(
+                draft.order.profile, draft.payload, draft.signing_key
+            )
         except InvalidOrder as refusal:
             with self._state.lock:
                 self._state.unreported.extend(self._state.destroy([draft.entry], DestroyReason.ABORTED))

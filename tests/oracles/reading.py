@@ -1,0 +1,38 @@
+"""Which of a person's events a measure looks at, the plain way: every event is asked."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from dayfly.engine.tags.tree import EventMatch, Scalar
+
+from .predicates import passes
+
+__all__ = ["Happened", "matching"]
+
+
+class Happened(Protocol):
+    """What is asked of an event."""
+
+    type: str
+    channel: str
+    time_ms: int
+
+    @property
+    def properties(self) -> "dict[str, Scalar]":
+        """Its present fields."""
+        ...
+
+
+def matching(
+    events: Sequence[Happened], match: EventMatch, after_ms: int, *, field: str | None = None
+) -> list[int]:
+    """Places of the events that match, with time > `after_ms` and `field` present: newest first, then last arrived."""
+    places = [
+        place
+        for place, event in enumerate(events)
+        if event.type == match.event
+        and event.time_ms > after_ms
+        and (match.where is None or passes(match.where, event.properties, event.channel))
+        and (field is None or field in event.properties)
+    ]
+    return sorted(places, key=lambda place: (-events[place].time_ms, -place))
