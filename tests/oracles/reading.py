@@ -1,30 +1,16 @@
 """Which of a person's events a measure looks at, the plain way: every event is asked."""
 
 from collections.abc import Sequence
-from typing import Protocol
-
-from dayfly.engine.tags.tree import EventMatch, Scalar
+from dayfly.engine.events import Event
+from dayfly.engine.tags.tree import EventMatch
 
 from .predicates import passes
 
-__all__ = ["Happened", "matching"]
-
-
-class Happened(Protocol):
-    """What is asked of an event."""
-
-    type: str
-    channel: str
-    time_ms: int
-
-    @property
-    def properties(self) -> "dict[str, Scalar]":
-        """Its present fields."""
-        ...
+__all__ = ["matching"]
 
 
 def matching(
-    events: Sequence[Happened], match: EventMatch, after_ms: int, *, field: str | None = None
+    events: Sequence[Event], match: EventMatch, after_ms: int, *, field: str | None = None
 ) -> list[int]:
     """Places of the events that match, with time > `after_ms` and `field` present: newest first, then last arrived."""
     places = [

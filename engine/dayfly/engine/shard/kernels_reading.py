@@ -97,4 +97,4 @@ def gather(past: Past, person: int, now: int, wants: Words, found: Found) -> int
             found.counts[want, 0] = count + 1
             most = max(most, count + 1)
         event = past.history[event, H_PREVIOUS]
-    return most
+    return int(most)
