@@ -17,11 +17,57 @@ AuditKind = Literal["consent", "transfer", "mint", "lease"]
 _KINDS: Final = ("consent", "transfer", "mint", "lease")
 
 
-_ASKED: Final = ("purpose", "topic", "data_categories", "recipient", "channel", "recipient_country")
+_ASKED: Final = ("channel", "data_categories", "purpose", "recipient", "recipient_country", "topic")
+
+
+class _Line(msgspec.Struct, frozen=True, gc=False):
+    """One line. Members are declared in the order of their names, which is the order in which they are written."""
+
+    at_ms: int
+    details: object
+    kind: str
+    prev: str
+    seq: int
+    who: str
+
+
+class _Consented(msgspec.Struct, frozen=True, gc=False):
+    """Details of a consent decision, in the order of their names."""
+
+    allowed: bool
+    channel: object
+    data_categories: object
+    purpose: object
+    reason: str
+    recipient: object
+    recipient_country: object
+    record_id: str
+    record_version: int
+    topic: object
+    until_ms: int
+
+
+class _Transferred(msgspec.Struct, frozen=True, gc=False):
+    """Details of a transfer decision, in the order of their names."""
+
+    allowed: bool
+    field_class: object
+    head_count: int
+    legal_basis: str
+    list_version: str
+    reason: str
+    recipient: object
+    recipient_country: object
+    threshold: str
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def _plain(value: object) -> object:
     """Text as it is, several texts as a list, and of anything else (a malformed request) only its type."""
+    if type(value) is str:
+        return value
     if isinstance(value, str):
         return str(value)
     if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
@@ -53,12 +99,13 @@ class AuditLog:
         cutting the end only against a head kept elsewhere.
     """
 
-    __slots__ = ("_head", "_state", "_write")
+    __slots__ = ("_asked", "_head", "_state", "_write")
 
     def __init__(self, write: Callable[[bytes], object], *, key: bytes, head: AuditHead = GENESIS) -> None:
         self._write: Final = write
         self._state: Final = keyed_state(check_key(key, "key"), tenant="audit", kind="who")
         self._head = head
+        self._asked: tuple[object, list[object]] | None = None
 
     @property
     def head(self) -> AuditHead:
@@ -90,60 +137,57 @@ class AuditLog:
         """
         if kind not in _KINDS:
             raise InvalidArgument(f"kind={kind!r} must be one of {_KINDS!r}; choose one")
-        entry = {
-            "seq": self._head.lines,
-            "at_ms": now_ms,
-            "kind": kind,
-            "who": self.who(subject),
-            "details": dict(details),
-            "prev": self._head.sha256,
-        }
+        return self._append(kind, subject, now_ms, dict(details))
+
+    def _append(self, kind: AuditKind, subject: str | bytes, now_ms: int, details: object) -> AuditHead:
+        lines, before = self._head
         try:
-            line = msgspec.json.encode(entry, order="sorted")
+            line = _encode(_Line(now_ms, details, kind, before, lines, self.who(subject)))
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidArgument(
-                f"details={sorted(details)!r} must be JSON values ({error}); convert them"
-            ) from None
+            named = sorted(details) if isinstance(details, dict) else type(details).__name__
+            raise InvalidArgument(f"details={named!r} must be JSON values ({error}); convert them") from None
         self._write(line + b"\n")
-        self._head = AuditHead(self._head.lines + 1, hashlib.sha256(line).hexdigest())
+        self._head = AuditHead(lines + 1, hashlib.sha256(line).hexdigest())
         return self._head
 
     def consent(self, decision: Decision, subject: str | bytes, now_ms: int) -> AuditHead:
         """Append a consent decision. Raises as `append`."""
-        request = decision.request
-        return self.append(
-            "consent",
-            subject,
-            now_ms,
-            {
-                "allowed": decision.allowed,
-                "reason": decision.reason.value,
-                "record_id": decision.record_id,
-                "record_version": decision.record_version,
-                "until_ms": decision.until_ms,
-                **{name: _plain(getattr(request, name, None)) for name in _ASKED},
-            },
+        request, kept = decision.request, self._asked
+        if (
+            kept is None or kept[0] is not request
+        ):  # the same few requests, objects of the policy, again and again
+            kept = self._asked = (request, [_plain(getattr(request, name, None)) for name in _ASKED])
+        channel, data_categories, purpose, recipient, recipient_country, topic = kept[1]
+        details = _Consented(
+            decision.allowed,
+            channel,
+            data_categories,
+            purpose,
+            decision.reason.value,
+            recipient,
+            recipient_country,
+            decision.record_id,
+            decision.record_version,
+            topic,
+            decision.until_ms,
         )
+        return self._append("consent", subject, now_ms, details)
 
     def transfer(self, decision: TransferDecision, now_ms: int) -> AuditHead:
         """Append a transfer decision. Raises as `append`."""
         request = decision.request
-        return self.append(
-            "transfer",
-            request.subject,
-            now_ms,
-            {
-                "allowed": decision.allowed,
-                "reason": decision.reason.value,
-                "recipient": _plain(request.recipient),
-                "recipient_country": _plain(request.recipient_country),
-                "field_class": _plain(request.field_class),
-                "legal_basis": decision.legal_basis.value,
-                "list_version": decision.row.list_version if decision.row else "",
-                "threshold": decision.threshold.name if decision.threshold else "",
-                "head_count": decision.head_count,
-            },
+        details = _Transferred(
+            allowed=decision.allowed,
+            field_class=_plain(request.field_class),
+            head_count=decision.head_count,
+            legal_basis=decision.legal_basis.value,
+            list_version=decision.row.list_version if decision.row else "",
+            reason=decision.reason.value,
+            recipient=_plain(request.recipient),
+            recipient_country=_plain(request.recipient_country),
+            threshold=decision.threshold.name if decision.threshold else "",
         )
+        return self._append("transfer", request.subject, now_ms, details)
 
 
 def _entry(line: bytes) -> dict[str, Any]:

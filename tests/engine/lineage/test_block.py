@@ -21,6 +21,7 @@ from dayfly.engine.lineage import (
     encode,
     make_block,
 )
+from dayfly.engine.lineage.block import covered
 from tests.oracles.lineage import read_block
 
 from .support import CONSENT, DAY_MS, NOW_MS, blocks, digest, event, sofa_block
@@ -226,7 +227,7 @@ def test_a_number_written_longer_than_needed_is_refused() -> None:
 
 def test_a_number_of_more_than_64_bits_is_refused() -> None:
     head = encode(LineageBlock(digest(0), 5, (), (), ()))[:17]
-    with pytest.raises(LineageError, match=r"as_of_ms=\d+ must lie in"):
+    with pytest.raises(LineageError, match=r"integer=\d+ must lie in \[0, 18446744073709551616\)"):
         decode(head + b"\xff" * 9 + b"\x7f" + b"\0\0\0")
     with pytest.raises(LineageError, match=r"must be below 2\*\*64"):
         decode(head + b"\xff" * 10 + b"\x01" + b"\0\0\0")
@@ -242,6 +243,10 @@ def test_a_number_of_more_than_64_bits_is_refused() -> None:
         (b"\x05\x01\x06a\0\0\x01", "record id of 1 bytes must be of form=2"),
         (b"\x05\x01\x08be\x01\x00\x01\x00\x00", "canonical form"),
         (b"\x05\x01\x04\xff\x01\x00\x01\x00\x00", "truncated or damaged"),
+        (b"\x05\x01\x04a\x01\x00\x00\x00\x00", "canonical form"),
+        (b"\x05\x00\x02" + 2 * (digest(1) + b"\0\0\0") + b"\x00", "canonical form"),
+        (b"\x05\x00\x01" + digest(1) + b"\0\0\0" + b"\x01\x02\x00", "canonical form"),
+        (b"\x05\x00\x00" + b"\x80" * 9 + b"\x01\x00", "canonical form"),
     ],
     ids=[
         "consents",
@@ -251,6 +256,10 @@ def test_a_number_of_more_than_64_bits_is_refused() -> None:
         "short uuid",
         "hexadecimal as text",
         "not UTF-8",
+        "consent without a future",
+        "event twice",
+        "mask beyond the events",
+        "field beyond the format",
     ],
 )
 def test_a_damaged_block_is_refused(tail: bytes, message: str) -> None:
@@ -264,8 +273,38 @@ def test_any_bytes_are_a_block_or_refused(tail: bytes) -> None:
     try:
         block = decode(data)
     except LineageError:
+        with pytest.raises(LineageError):
+            covered(data)
         return
     assert encode(block) == data
+
+
+@given(blocks(), st.data())
+def test_no_changed_block_is_read_but_what_encode_would_write(block: LineageBlock, data: Any) -> None:
+    changed = bytearray(encode(block))
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(changed) - 1))
+        match data.draw(st.sampled_from(("set", "insert", "delete"))):
+            case "set":
+                changed[place] = data.draw(st.integers(0, 255))
+            case "insert":
+                changed.insert(place, data.draw(st.sampled_from((0, 0x80, 0xFF, 1))))
+            case _:
+                del changed[place]
+    try:
+        read = decode(bytes(changed))
+    except LineageError:
+        return
+    assert encode(read) == changed
+
+
+@given(blocks())
+def test_covered_is_what_decode_finds(block: LineageBlock) -> None:
+    found = covered(encode(block))
+    assert found.shape == block.shape
+    assert found.consents == [(use.record_id, use.version) for use in block.consents]
+    assert found.fields == [entry.field for entry in block.fields]
+    assert found.channels == max((entry.channel for entry in block.events), default=-1) + 1
 
 
 @given(st.data())

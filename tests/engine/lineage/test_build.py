@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dayfly.engine.errors import LineageError
 from dayfly.engine.lineage import FieldEvidence, LineageBlock, decode, encode, make_block
+from dayfly.engine.lineage.build import block_bytes
 
 from .support import CONSENT, NOW_MS, SHAPE, event
 
@@ -114,3 +115,49 @@ def test_consents_stand_as_given() -> None:
     other = replace(CONSENT, record_id="c:other")
     block = make_block(SHAPE, as_of_ms=NOW_MS, consents=[other, CONSENT], fields={})
     assert block.consents == (other, CONSENT)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["comparing", "materials", "budget"]),
+        st.lists(st.integers(0, 30), unique=True, max_size=8),
+    ),
+    st.integers(0, 100),
+    st.integers(0, 12),
+)
+def test_block_bytes_are_those_of_the_block(
+    fields: dict[str, list[int]], unlisted: int, max_events: int
+) -> None:
+    seen = {number: event(number, age_ms=number // 3, received=False) for number in range(31)}
+    evidence = {
+        name: FieldEvidence([seen[number] for number in numbers], total=len(numbers) + unlisted)
+        for name, numbers in fields.items()
+    }
+    written = block_bytes(
+        SHAPE,
+        as_of_ms=NOW_MS,
+        consent=CONSENT,
+        fields=sorted(
+            (
+                SHAPE.index(name),
+                [(-one.time_ms, one.digest, one.channel) for one in entry.events],
+                entry.total or 0,
+            )
+            for name, entry in evidence.items()
+        ),
+        max_events=max_events,
+    )
+    assert written == encode(made(evidence, max_events=max_events))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ((1 - NOW_MS, b"d" * 16, -1), "channel=-1 must lie in"),
+        ((1 - NOW_MS, b"d" * 16, 65_536), "channel=65536 must lie in"),
+        ((-1 - NOW_MS, b"d" * 16, 0), "age of the event=-1 must lie in"),
+    ],
+)
+def test_block_bytes_refuse_numbers_out_of_range(source: tuple[int, bytes, int], message: str) -> None:
+    with pytest.raises(LineageError, match=message):
+        block_bytes(SHAPE, as_of_ms=NOW_MS, consent=CONSENT, fields=[(0, [source], 1)])

@@ -45,12 +45,15 @@ class Told:
 
 
 def kill_once(folder: Path, told: Told, seed: int) -> None:
-    """Run the program for some milliseconds after it has opened the store, then kill it."""
+    """Let the program say some lines after it has opened the store, then kill it within its next steps."""
+    chance = random.Random(seed)
     command = [sys.executable, str(PROGRAM), str(folder), str(seed), str(told.kek)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
-        time.sleep(random.Random(seed).uniform(0.0, 0.12))
+        for _ in range(chance.randint(0, 80)):
+            told.hear(child.stdout.readline())
+        time.sleep(chance.uniform(0.0, 0.002))
         child.send_signal(signal.SIGKILL)
         for line in child.stdout.read().splitlines(keepends=True):
             if line.endswith("\n"):
@@ -97,5 +100,5 @@ def test_kill_9_in_a_storm_breaks_no_promise_and_leaves_no_key_bytes(tmp_path: P
 @pytest.mark.slow
 def test_a_hundred_kills_break_no_promise_and_leave_no_key_bytes(tmp_path: Path) -> None:
     told = kills(tmp_path, range(1_000, 1_100))
-    assert len(told.dead) > 1_000
-    assert told.kek > 20
+    assert len(told.dead) > 500  # follows from the seeds, whatever the machine's speed
+    assert told.kek > 10

@@ -6,13 +6,17 @@ from typing import Final
 
 from dayfly.engine.errors import LineageError
 
-from .block import MAX_EVENTS, ConsentUse, FieldLineage, LineageBlock, SourceEvent
+from .block import MAX_EVENTS, ConsentUse, FieldLineage, LineageBlock, SourceEvent, encode_sorted
 from .shape import LineageShape
 
-__all__ = ["DEFAULT_LISTED_EVENTS", "FieldEvidence", "make_block"]
+__all__ = ["DEFAULT_LISTED_EVENTS", "FieldEvidence", "Source", "block_bytes", "make_block"]
 
 DEFAULT_LISTED_EVENTS: Final = 7
 """Events named per fragment; with eight fields the block then stays within 250 bytes."""
+
+
+Source = tuple[int, bytes, int]
+"""An event: minus its time (so that sources sort newest first), its digest, its channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +84,39 @@ def _choose(fields: Mapping[int, FieldEvidence], most: int) -> tuple[SourceEvent
                 events[event.digest] = event
     kept = sorted(rank.values())[:most]
     return tuple(events[digest] for _, _, digest in sorted(kept, key=lambda key: key[1:]))
+
+
+def block_bytes(
+    shape: LineageShape,
+    *,
+    as_of_ms: int,
+    consent: ConsentUse,
+    fields: Sequence[tuple[int, Sequence[Source], int]],
+    max_events: int = DEFAULT_LISTED_EVENTS,
+) -> bytes:
+    """`encode(make_block(...))` without the objects between: the path of every order.
+
+    Args:
+        shape: As for `make_block`.
+        as_of_ms: As for `make_block`.
+        consent: The consent record it rests on.
+        fields: Index in the shape, events (the most telling first, each once) and total of each field, by rising index.
+        max_events: As for `make_block`.
+
+    Raises:
+        LineageError: As `encode`.
+    """
+    rank: dict[Source, int] = {}
+    for _, sources, _ in fields:
+        for place, source in enumerate(sources):
+            if place < rank.get(source, MAX_EVENTS):
+                rank[source] = place
+    listed = sorted(rank)
+    if len(listed) > max_events:
+        listed = sorted(sorted(rank, key=lambda source: (rank[source], source))[:max_events])
+    bit = {source: 1 << place for place, source in enumerate(listed)}
+    masked = [
+        (index, sum([bit[source] for source in sources if source in bit]), total)
+        for index, sources, total in fields
+    ]
+    return encode_sorted(shape.digest, as_of_ms, consent, listed, masked)

@@ -14,7 +14,7 @@ import msgspec
 from dayfly.engine.errors import LineageError
 from dayfly.privacy.fragments import FragmentOrder
 
-from .block import LineageBlock, decode
+from .block import Covered, covered, decode
 from .explain import Explanation, FragmentLineage, explain_field
 from .records import FileRecords, MemoryRecords, Records
 from .shape import LineageShape, shape_from_bytes
@@ -110,8 +110,8 @@ class LineageStore:
             LineageError: the block is malformed, its shape was not declared, it does not cover exactly the order's fields and
                 consents, or `jti` or the order has other lineage already.
         """
-        block = decode(order.lineage)
-        _check_covers(order, block, self._shape(block))
+        block = covered(order.lineage)
+        _check_covers(order, block, self._shape(block.shape))
         entry = _Entry(
             jti,
             order.order_id,
@@ -152,7 +152,7 @@ class LineageStore:
             issued_at_ms=entry.issued_at_ms,
             expires_at_ms=entry.expires_at_ms,
             block=block,
-            shape=self._shape(block),
+            shape=self._shape(block.shape),
         )
 
     def explain(self, jti: str, field: str) -> Explanation:
@@ -221,11 +221,11 @@ class LineageStore:
             subject, digest_size=_SUBJECT_BYTES, key=self._subject_key, person=b"dayfly-lineage-s"
         ).digest()
 
-    def _shape(self, block: LineageBlock) -> LineageShape:
-        shape = self._shapes.get(block.shape)
+    def _shape(self, digest: bytes) -> LineageShape:
+        shape = self._shapes.get(digest)
         if shape is None:
             raise LineageError(
-                f"shape={block.shape.hex()} must be declared; declare the policy's shapes before its fragments"
+                f"shape={digest.hex()} must be declared; declare the policy's shapes before its fragments"
             )
         return shape
 
@@ -287,21 +287,21 @@ class LineageStore:
         self._records.erase(position)
 
 
-def _check_covers(order: FragmentOrder, block: LineageBlock, shape: LineageShape) -> None:
+def _check_covers(order: FragmentOrder, block: Covered, shape: LineageShape) -> None:
     """Every field explained, every consent named, every index resolvable."""
-    highest = max((entry.field for entry in block.fields), default=-1)
-    if highest >= len(shape.fields) or any(event.channel >= len(shape.channels) for event in block.events):
+    highest = block.fields[-1] if block.fields else -1
+    if highest >= len(shape.fields) or block.channels > len(shape.channels):
         raise LineageError(
             f"lineage of order {order.order_id!r} must index fields and channels of its shape; use make_block"
         )
-    explained = {shape.fields[entry.field].name for entry in block.fields}
+    explained = {shape.fields[index].name for index in block.fields}
     carried = {entry.name for entry in order.fields}
     if explained != carried:
         odd = ", ".join(sorted(explained ^ carried))
         raise LineageError(
             f"lineage of order {order.order_id!r} must cover exactly its fields; differs in: {odd}"
         )
-    named = {(use.record_id, use.version) for use in block.consents}
+    named = set(block.consents)
     rests = {(ref.record_id, ref.version) for ref in order.consent}
     if named != rests:
         odd = ", ".join(sorted(record_id for record_id, _ in named ^ rests))

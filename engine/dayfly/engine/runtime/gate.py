@@ -1,13 +1,14 @@
 """The full decision at the mint and at each lease: consent as it stands now, and the cross-border table. It fails closed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.shard.consent_needs import trigger_request
 from dayfly.engine.triggers import Trigger
 from dayfly.privacy.audit import AuditLog
-from dayfly.privacy.consent import PersonConsents, ReasonCode, decide
+from dayfly.privacy.consent import Decider, PersonConsents, ReasonCode
 from dayfly.privacy.errors import ConsentRefused, TransferRefused
 from dayfly.privacy.fragments import OrderView
 from dayfly.privacy.transfers import (
@@ -18,6 +19,23 @@ from dayfly.privacy.transfers import (
 )
 
 __all__ = ["Gate"]
+
+
+class _Rule(NamedTuple):
+    """What the gate needs to know of a trigger, whoever the person is."""
+
+    country: str
+    decider: Decider
+    classes: dict[str, FieldClass]
+    """Class of each field by its name."""
+
+
+def _rule(trigger: Trigger) -> _Rule:
+    classes = {
+        entry.name: FieldClass.SENSITIVE if entry.sensitive else FieldClass.ORDINARY
+        for entry in trigger.fields
+    }
+    return _Rule(trigger.recipient_country, Decider(trigger_request(trigger)), classes)
 
 
 @dataclass(slots=True)
@@ -35,6 +53,8 @@ class Gate:
     consents: Callable[[bytes], PersonConsents]
     counts: TransferCounts
     audit: AuditLog
+    _of: Policy | None = field(default=None, init=False)
+    _rules: dict[str, _Rule] = field(default_factory=dict, init=False)
 
     def __call__(self, view: OrderView) -> None:
         """Let the fragment through, or raise.
@@ -44,15 +64,17 @@ class Gate:
             TransferRefused: the table does not carry these fields to that country, or a head-count is full.
         """
         policy = self.policy()
-        trigger = next((item for item in policy.triggers if item.name == view.rule.id), None)
-        if trigger is None:
+        if policy is not self._of:
+            self._of, self._rules = policy, {trigger.name: _rule(trigger) for trigger in policy.triggers}
+        rule = self._rules.get(view.rule.id)
+        if rule is None:
             raise ConsentRefused(
                 f"trigger={view.rule.id!r} must be in the policy in force; publish it again",
                 request=view,
                 reason=ReasonCode.NO_RECORD,
             )
-        self._consent(trigger, view)
-        self._transfer(trigger, policy, view)
+        self._consent(rule, view)
+        self._transfer(rule, policy, view)
         if view.at == "lease":
             self.audit.append(
                 "lease",
@@ -61,32 +83,29 @@ class Gate:
                 {"order_id": view.order_id, "audience": view.audience, "uses_before": view.uses},
             )
 
-    def _consent(self, trigger: Trigger, view: OrderView) -> None:
+    def _consent(self, rule: _Rule, view: OrderView) -> None:
         person = self.consents(view.subject)
-        decision = decide(trigger_request(trigger), person, view.now_ms)
+        decision = rule.decider(person, view.now_ms)
         self.audit.consent(decision, view.subject, view.now_ms)
+        if decision.allowed:
+            return
         reserved = any(use.reservation_id == view.order_id for use in person.uses)
         if decision.reason is ReasonCode.SPENT and reserved and view.order_id not in person.restored:
             return  # the use that this very fragment spent
         decision.require()
 
-    def _transfer(self, trigger: Trigger, policy: Policy, view: OrderView) -> None:
+    def _transfer(self, rule: _Rule, policy: Policy, view: OrderView) -> None:
         table = policy.transfer_table
         if table is None:
-            if trigger.recipient_country == policy.settings.controller_country:
+            if rule.country == policy.settings.controller_country:
                 return
             raise TransferRefused(
-                f"recipient_country={trigger.recipient_country!r} must be in a transfer table and the policy has none;"
+                f"recipient_country={rule.country!r} must be in a transfer table and the policy has none;"
                 " declare the transfer with its legal basis"
             )
-        shown = set(view.field_names)
-        classes = {
-            FieldClass.SENSITIVE if entry.sensitive else FieldClass.ORDINARY
-            for entry in trigger.fields
-            if entry.name in shown
-        }
+        classes = {rule.classes[name] for name in view.field_names if name in rule.classes}
         for field_class in sorted(classes):
-            request = TransferRequest(trigger.recipient_country, view.audience, field_class, view.subject)
+            request = TransferRequest(rule.country, view.audience, field_class, view.subject)
             decision = decide_transfer(request, table, self.counts, view.now_ms)
             self.audit.transfer(decision, view.now_ms)
             decision.require()

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Final, Self
 
 import msgspec
@@ -35,7 +36,7 @@ from dayfly.engine.runtime.keys import EngineKeys
 from dayfly.engine.shard.shard import Shard
 from dayfly.privacy.audit import GENESIS, AuditHead, AuditLog
 from dayfly.privacy.consent import ConsentRecord
-from dayfly.privacy.deident import Pseudonymise, pairwise, parse_masking
+from dayfly.privacy.deident import Pairwise, Pseudonymise, parse_masking
 from dayfly.privacy.errors import FragmentError
 from dayfly.privacy.fragments import (
     Destroyed,
@@ -174,7 +175,7 @@ class MemoryEngine:
             issuer=issuer,
             keys=keys.signing,
             recipients=recipients,
-            pairwise_sub=lambda subject, audience: pairwise(subject, audience, keys.pairwise),
+            pairwise_sub=Pairwise(keys.pairwise),
             gate=Gate(lambda: self.shard.policy, self.shard.consents_of, self.transfers, self.audit),
             note_signer=keys.notes,
             lease_url=lease_url,
@@ -207,8 +208,7 @@ class MemoryEngine:
 
     def take(self, result: IntakeResult, now_ms: int) -> Outcome:
         """Take the outcome of an intake call in, decide, mint."""
-        outcome = self.apply([result.batch, *result.merges], now_ms)
-        return replace(outcome, intake=result.counts)
+        return self._apply([result.batch, *result.merges], now_ms, result.counts)
 
     def consent(self, subject: bytes, record: ConsentRecord, now_ms: int) -> Outcome:
         """Record a consent act of a person."""
@@ -240,18 +240,29 @@ class MemoryEngine:
         Raises:
             ShardError: an input cannot be applied; nothing was changed.
         """
+        return self._apply(inputs, now_ms, {})
+
+    def _apply(self, inputs: Sequence[Input], now_ms: int, counts: Mapping[str, int]) -> Outcome:
         with self._lock:
             expired = self.fragments.expire(now_ms)
-            ended = [FragmentEnded(now_ms, item.order_id, item.leases == 0) for item in expired]
-            decisions = self._decide([*ended, *inputs], now_ms)
+            if expired:
+                inputs = [
+                    *[FragmentEnded(now_ms, item.order_id, item.leases == 0) for item in expired],
+                    *inputs,
+                ]
+            decisions = self._decide(inputs, now_ms)
             for item in inputs:
                 if isinstance(item, Publish):
                     self._use_policy(item.policy)
                 elif isinstance(item, Merge):
                     self.lineage.merge(item.subject, item.other)
             early, self._unreported = self._unreported, None
-            carried = self.carry_out(decisions, now_ms)
-            outcome = replace(carried, destroyed=(*expired, *carried.destroyed))
+            if decisions.orders or decisions.recalls:
+                done = self.carry_out(decisions, now_ms)
+                destroyed = (*expired, *done.destroyed)
+                outcome = Outcome(done.decisions, done.fragments, done.mint_refusals, destroyed, counts)
+            else:
+                outcome = Outcome(decisions, destroyed=expired, intake=counts)
             for gone in outcome.destroyed:
                 self._jti_of_order.pop(gone.order_id, None)
             return outcome if early is None else Outcome.joined([early, outcome])
@@ -280,7 +291,8 @@ class MemoryEngine:
         fragments: list[Fragment] = []
         refusals: list[MintRefusal] = []
         steps: list[OrderMade | Recall] = [*decisions.orders, *decisions.recalls]
-        for step in sorted(steps, key=lambda item: item.sequence):
+        steps.sort(key=attrgetter("sequence"))
+        for step in steps:
             if isinstance(step, Recall):
                 destroyed += self._recall(step, now_ms)
                 continue
@@ -304,7 +316,9 @@ class MemoryEngine:
 
     def _with_pseudonyms(self, order: FragmentOrder) -> FragmentOrder:
         """Apply the masks that need a key, which the shard does not have."""
-        if not any((order.rule.id, item.name) in self._pseudonymised for item in order.fields):
+        if not self._pseudonymised or not any(
+            (order.rule.id, item.name) in self._pseudonymised for item in order.fields
+        ):
             return order
         fields = []
         for item in order.fields:

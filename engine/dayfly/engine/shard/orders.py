@@ -1,34 +1,31 @@
 """From a fired trigger to a fragment order, and from a contradiction or withdrawal to recalls."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
 
 from dayfly.engine.decisions import OrderMade, Recall, Refusal
-from dayfly.engine.lineage.block import ConsentUse, SourceEvent, encode
-from dayfly.engine.lineage.build import FieldEvidence, make_block
-from dayfly.engine.lineage.derive import shapes_of
-from dayfly.engine.lineage.shape import LineageShape
+from dayfly.engine.lineage.block import ConsentUse
+from dayfly.engine.lineage.build import Source, block_bytes
 from dayfly.engine.shard import kernels_layout
-from dayfly.engine.shard.consent_needs import trigger_request
 from dayfly.engine.shard.consents import Consents
-from dayfly.engine.shard.reading import Reader
+from dayfly.engine.shard.order_plans import FieldPlan, OrderPlan, plans_of
+from dayfly.engine.shard.reading import Cell, Reader
 from dayfly.engine.shard.state import Arrays
-from dayfly.engine.tags.tree import Measure
-from dayfly.engine.triggers import OnTag, TagHeld, Trigger, TriggerField
-from dayfly.privacy.consent import INT64_MAX, ConsentRecord, Decision, ReasonCode
-from dayfly.privacy.deident import Masking, Pseudonymise, parse_masking
+from dayfly.privacy.consent import INT64_MAX, ConsentRecord, Decision, PersonConsents, ReasonCode
 from dayfly.privacy.errors import InvalidConsent
-from dayfly.privacy.fragments import ConsentRef, FragmentOrder, OrderField, Profile, RuleRef
+from dayfly.privacy.fragments import ConsentRef, FragmentOrder, OrderField
 
 __all__ = ["LiveOrder", "Orders", "recalls"]
 
 _ID_BYTES: Final = 16
+_NAMED: Final = 8
+"""Events of a field that lineage may name."""
 
 
 class LiveOrder(msgspec.Struct, frozen=True):
@@ -50,13 +47,29 @@ class LiveOrder(msgspec.Struct, frozen=True):
     reserved: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
+class _Shown(msgspec.Struct, frozen=True, gc=False):
     """One field of an order with what it rests on."""
 
+    plan: FieldPlan
     order_field: OrderField
     raw: object
     events: list[int]
+
+
+class _Firing(msgspec.Struct, frozen=True, gc=False):
+    """A trigger that fires for a person, allowed by its consents."""
+
+    plan: OrderPlan
+    person: int
+    subject: bytes
+    event: int
+    sequence: int
+    now_ms: int
+    decision: Decision
+
+
+_PLAIN: Final = frozenset((str, int, bool, float))
+_NOBODY: Final = PersonConsents("nobody")
 
 
 @dataclass(slots=True)
@@ -69,8 +82,8 @@ class Orders:
     live: dict[str, LiveOrder] = field(default_factory=dict)
     _by_person: dict[int, dict[str, None]] = field(default_factory=dict)
     last_fired: dict[tuple[int, str], int] = field(default_factory=dict)
-    _shapes: Mapping[str, LineageShape] = field(default_factory=dict)
-    _masks: dict[tuple[str, str], Masking] = field(default_factory=dict)
+    _plans: tuple[OrderPlan, ...] = ()
+    _plan_of: dict[str, OrderPlan] = field(default_factory=dict)
     _said: frozenset[str] = frozenset()
     _keys: frozenset[str] = frozenset()
 
@@ -81,12 +94,8 @@ class Orders:
     def use_policy(self) -> None:
         """Take over triggers, masking rules and contradictions of the policy in force."""
         policy = self.arrays.compiled.policy
-        self._shapes = shapes_of(policy)
-        self._masks = {
-            (trigger.name, entry.name): parse_masking(entry.masking)  # type: ignore[arg-type]
-            for trigger in policy.triggers
-            for entry in trigger.fields
-        }
+        self._plans = plans_of(policy, self.reader)
+        self._plan_of = {plan.name: plan for plan in self._plans}
         self._said = frozenset(item.field for item in policy.contradictions)
         self._keys = frozenset(_property(item.key_field) for item in policy.contradictions if item.key_field)
 
@@ -94,25 +103,26 @@ class Orders:
 
     def fire(self, number: int, person: int, event: int, sequence: int) -> OrderMade | Refusal | None:
         """Make the order of a fired trigger, or say why not; None within its cooldown. Called at the very instant."""
-        trigger = self.arrays.compiled.policy.triggers[number]
+        plan = self._plans[number]
         now = int(self.arrays.core.control[kernels_layout.CLOCK])
+        if plan.cooldown_ms:
+            last = self.last_fired.get((person, plan.name))
+            if last is not None and now < last + plan.cooldown_ms:
+                return None
         subject = self.name(person)
-        last = self.last_fired.get((person, trigger.name))
-        if trigger.cooldown_seconds and last is not None and now < last + trigger.cooldown_seconds * 1000:
-            return None
-        decision = self.consents.decide(person, trigger_request(trigger), now)
+        decision = plan.decider(self.consents.states.get(person, _NOBODY), now)
         if not decision.allowed:
-            return Refusal(sequence, now, trigger.name, subject, decision.reason.value)
-        shown = [
-            item for entry in trigger.fields if (item := self._show(trigger, entry, person, now)) is not None
-        ]
+            return Refusal(sequence, now, plan.name, subject, decision.reason.value)
+        gathered = self.reader.gather(person, plan.wants, now)
+        shown = [item for entry in plan.fields if (item := self._show(entry, person, gathered)) is not None]
         if not shown:
-            return Refusal(sequence, now, trigger.name, subject, "no_value")
-        order = self._order(trigger, person, event, decision, shown, sequence)
+            return Refusal(sequence, now, plan.name, subject, "no_value")
+        firing = _Firing(plan, person, subject, event, sequence, now, decision)
+        order = self._order(firing, shown, gathered)
         if order.expires_at_ms <= now:
-            return Refusal(sequence, now, trigger.name, subject, "expired")
+            return Refusal(sequence, now, plan.name, subject, "expired")
         reserved = self._reserve(person, decision, order.order_id)
-        self._remember(trigger, person, event, order, shown, reserved=reserved)
+        self._remember(firing, order, shown, reserved=reserved)
         return OrderMade(sequence, now, order)
 
     def name(self, person: int) -> bytes:
@@ -120,117 +130,105 @@ class Orders:
         name: bytes = self.arrays.core.names[person].astype("<u8").tobytes()
         return name
 
-    def _show(self, trigger: Trigger, entry: TriggerField, person: int, now_ms: int) -> _Shown | None:
+    def _show(self, entry: FieldPlan, person: int, gathered: list[list[Cell]]) -> _Shown | None:
         """Value of one field, masked; None when there is nothing to show."""
         valid_until: int | None = None
-        source = entry.source
-        if isinstance(source, Measure):
-            value, events = self.reader.measure(person, source, now_ms)
-        else:
-            number = self.reader.tag_number(source.tag)
-            tag = self.arrays.compiled.tags[number]
-            held, _, until, _ = self.reader.member(person, number)
+        held = True
+        if entry.tag >= 0:
+            held, _, until, _ = self.reader.member(person, entry.tag)
             if held and until != INT64_MAX:
                 valid_until = until
-            if isinstance(source, TagHeld):
-                value, events = held, self.reader.tag_events(person, tag, now_ms)
-            elif not held:
+        value: object
+        if entry.measure is not None:
+            if not held:
                 return None
-            else:
-                measure = next(item.measure for item in tag.captures if item.name == source.capture)
-                value, events = self.reader.measure(person, measure, now_ms)
+            value, events = self.reader.value(entry.measure, gathered[entry.first])
+        else:
+            value, events = held, self.reader.together(gathered[entry.first : entry.end])
         if value is None:
             return None
-        mask = self._masks[trigger.name, entry.name]
-        masked = _json(value)
-        if not isinstance(
-            mask, Pseudonymise
-        ):  # that one needs a key, which no shard has: the mint applies it
-            masked = mask.apply(masked)
+        masked: Any = _json(value)
+        if entry.mask is not None:
+            masked = entry.mask.apply(masked)
         if isinstance(masked, list):
             masked = tuple(masked)
         if not isinstance(masked, str | int | float | bool | tuple):
             return None
-        return _Shown(OrderField(entry.name, masked, valid_until), value, events)
+        return _Shown(entry, OrderField(entry.name, masked, valid_until), value, events)
 
-    def _order(
-        self,
-        trigger: Trigger,
-        person: int,
-        event: int,
-        decision: Decision,
-        shown: list[_Shown],
-        sequence: int,
-    ) -> FragmentOrder:
-        now = int(self.arrays.core.control[kernels_layout.CLOCK])
-        subject = self.name(person)
-        ends = [
-            item.order_field.valid_until_ms for item in shown if item.order_field.valid_until_ms is not None
-        ]
-        seed = f"{trigger.name}\x1f{now}\x1f{sequence}".encode() + subject
+    def _order(self, firing: _Firing, shown: list[_Shown], gathered: list[list[Cell]]) -> FragmentOrder:
+        plan, now, decision, subject = firing.plan, firing.now_ms, firing.decision, firing.subject
+        seed = f"{plan.name}\x1f{now}\x1f{firing.sequence}".encode() + subject
         identity = hashlib.blake2b(seed, digest_size=_ID_BYTES, person=b"dayfly-order-1").digest()
-        supersedes = tuple(
-            order.order_id
-            for order in self.of_person(person)
-            if order.trigger == trigger.name and order.audience == trigger.audience
-        )
+        expires_at_ms = min(now + plan.ttl_seconds * 1000, decision.until_ms)
+        for item in shown:
+            until_ms = item.order_field.valid_until_ms
+            if until_ms is not None and until_ms < expires_at_ms:
+                expires_at_ms = until_ms
+        event = firing.event
+        if event < 0 and plan.cause is not None:  # the newest event that the entered tag looks at
+            event = next(iter(self.reader.together(gathered[plan.cause :])), -1)
+        cause, lineage = self._evidence(firing, event, shown)
         return FragmentOrder(
             order_id=identity.hex(),
-            audience=trigger.audience,
-            purpose=trigger.purpose,
-            topic=trigger.topic,
-            trigger_id=self._cause(trigger, person, event, identity),
-            rule=RuleRef(trigger.name, trigger.version),
-            fields=tuple(item.order_field for item in shown),
+            audience=plan.audience,
+            purpose=plan.purpose,
+            topic=plan.topic,
+            trigger_id=identity if event < 0 else cause,
+            rule=plan.rule,
+            fields=tuple([item.order_field for item in shown]),
             subject=subject,
             consent=(ConsentRef(decision.record_id, decision.record_version, decision.until_ms),),
-            use=trigger.uses,
-            ttl_seconds=trigger.ttl_seconds,
+            use=plan.uses,
+            ttl_seconds=plan.ttl_seconds,
             issued_at_ms=now,
-            expires_at_ms=min(now + trigger.ttl_seconds * 1000, decision.until_ms, *ends),
-            lineage=self._lineage(trigger, person, decision, shown, now),
-            profile=Profile(trigger.profile),
-            version=sequence,
-            supersedes=supersedes,
+            expires_at_ms=expires_at_ms,
+            lineage=lineage,
+            profile=plan.profile,
+            version=firing.sequence,
+            supersedes=tuple(
+                [
+                    order.order_id
+                    for order in self.of_person(firing.person)
+                    if order.trigger == plan.name and order.audience == plan.audience
+                ]
+            ),
         )
 
-    def _cause(self, trigger: Trigger, person: int, event: int, identity: bytes) -> bytes:
-        """Keyed id of the event that caused the order: the trigger's own, or the newest that its tag looks at."""
-        if event < 0 and isinstance(trigger.when, OnTag):
-            tag = self.arrays.compiled.tags[self.reader.tag_number(trigger.when.tag)]
-            now = int(self.arrays.core.control[kernels_layout.CLOCK])
-            event = next(iter(self.reader.tag_events(person, tag, now)), -1)
-        return identity if event < 0 else self._digest(event)
-
-    def _digest(self, event: int) -> bytes:
-        return (
-            self.arrays.core.history[event, kernels_layout.H_DIGEST : kernels_layout.H_DIGEST + 2]
-            .astype("<i8")
-            .tobytes()
+    def _evidence(self, firing: _Firing, cause: int, shown: list[_Shown]) -> tuple[bytes, bytes]:
+        """Keyed id of the causing event (empty for none), and the lineage block."""
+        wanted = {event: None for item in shown for event in item.events[:_NAMED]}
+        if cause >= 0:
+            wanted[cause] = None
+        sources = self._sources(list(wanted))
+        decision = firing.decision
+        lineage = block_bytes(
+            firing.plan.shape,
+            as_of_ms=firing.now_ms,
+            consent=ConsentUse(
+                decision.record_id,
+                decision.record_version,
+                self._consent_start(firing.person, decision),
+                decision.until_ms,
+            ),
+            fields=[
+                (item.plan.index, [sources[event] for event in item.events[:_NAMED]], len(item.events))
+                for item in shown
+            ],
         )
+        return sources[cause][1] if cause >= 0 else b"", lineage
 
-    def _lineage(
-        self, trigger: Trigger, person: int, decision: Decision, shown: list[_Shown], now_ms: int
-    ) -> bytes:
-        history = self.arrays.core.history
-        fields = {}
-        for item in shown:
-            rows = [history[event] for event in item.events[:8]]
-            sources = [
-                SourceEvent(
-                    self._digest(event), int(row[kernels_layout.H_CHANNEL]), int(row[kernels_layout.H_TIME])
-                )
-                for event, row in zip(item.events, rows, strict=False)
-            ]
-            fields[item.order_field.name] = FieldEvidence(sources, len(item.events))
-        consent = ConsentUse(
-            decision.record_id,
-            decision.record_version,
-            self._consent_start(person, decision),
-            decision.until_ms,
-        )
-        block = make_block(self._shapes[trigger.name], as_of_ms=now_ms, consents=(consent,), fields=fields)
-        return encode(block)
+    def _sources(self, events: list[int]) -> dict[int, Source]:
+        """What lineage says of events, by number."""
+        if not events:
+            return {}
+        rows = self.arrays.core.history[events]
+        times, channels = rows[:, kernels_layout.H_TIME].tolist(), rows[:, kernels_layout.H_CHANNEL].tolist()
+        digests = rows[:, kernels_layout.H_DIGEST : kernels_layout.H_DIGEST + 2].astype("<i8").tobytes()
+        return {
+            event: (-times[place], digests[16 * place : 16 * place + 16], channels[place])
+            for place, event in enumerate(events)
+        }
 
     def _consent_start(self, person: int, decision: Decision) -> int:
         entries = self.consents.states[person].entries
@@ -252,31 +250,32 @@ class Orders:
         return True
 
     def _remember(
-        self,
-        trigger: Trigger,
-        person: int,
-        event: int,
-        order: FragmentOrder,
-        shown: list[_Shown],
-        *,
-        reserved: bool,
+        self, firing: _Firing, order: FragmentOrder, shown: list[_Shown], *, reserved: bool
     ) -> None:
+        plan = firing.plan
         for order_id in order.supersedes:
             self._drop(order_id)
-        said = {item.order_field.name: str(item.raw) for item in shown if item.order_field.name in self._said}
-        values = self.reader.properties(event) if event >= 0 and said else {}
-        key = {name: str(values[name]) for name in self._keys if name in values}
-        if trigger.cooldown_seconds:
-            self.last_fired[person, trigger.name] = order.issued_at_ms
-        kept = (order.order_id, person, trigger.name, order.audience, order.expires_at_ms)
-        self.add(LiveOrder(*kept, said, dict(sorted(key.items())), reserved))
+        said: dict[str, str] = {}
+        key: dict[str, str] = {}
+        if self._said:
+            said = {item.plan.name: str(item.raw) for item in shown if item.plan.name in self._said}
+        if firing.event >= 0 and said:
+            values = self.reader.properties(firing.event)
+            key = {name: str(values[name]) for name in sorted(self._keys) if name in values}
+        if plan.cooldown_ms:
+            self.last_fired[firing.person, plan.name] = order.issued_at_ms
+        kept = (order.order_id, firing.person, plan.name, order.audience, order.expires_at_ms)
+        self.add(LiveOrder(*kept, said, key, reserved))
 
     # --- ending -------------------------------------------------------------------------------------------------------
 
     def of_person(self, person: int) -> list[LiveOrder]:
         """Live orders of a person, oldest first; those that expired are forgotten."""
         now = int(self.arrays.core.control[kernels_layout.CLOCK])
-        mine = [self.live[order_id] for order_id in self._by_person.get(person, ())]
+        known = self._by_person.get(person)
+        if known is None:
+            return []
+        mine = [self.live[order_id] for order_id in known]
         for order in mine:
             if order.expires_at_ms <= now:
                 self._drop(order.order_id)
@@ -312,14 +311,13 @@ class Orders:
     def recheck(self, person: int) -> list[LiveOrder]:
         """Take out the live orders that the person's consents no longer allow; a use they spent themselves is not a no."""
         now = int(self.arrays.core.control[kernels_layout.CLOCK])
-        triggers = {trigger.name: trigger for trigger in self.arrays.compiled.policy.triggers}
         ended = []
         for order in self.of_person(person):
-            trigger = triggers.get(order.trigger)
-            if trigger is None:
+            plan = self._plan_of.get(order.trigger)
+            if plan is None:
                 ended.append(order)
                 continue
-            decision = self.consents.decide(person, trigger_request(trigger), now)
+            decision = plan.decider(self.consents.states.get(person, _NOBODY), now)
             if not (decision.allowed or (order.reserved and decision.reason is ReasonCode.SPENT)):
                 ended.append(order)
         return self._take_out(ended)
@@ -380,6 +378,8 @@ def _property(path: str) -> str:
 
 def _json(value: object) -> object:
     """A value as JSON would hold it; exact decimals become integers or the nearest double."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, list):

@@ -1,17 +1,18 @@
 """Values and their evidence, read from the history: what a field shows and which events it rests on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from dayfly.engine.catalog import MICRO, NULL, FieldType, from_micro
-from dayfly.engine.shard import kernels_layout, kernels_windows
+from dayfly.engine.shard import kernels_layout
 from dayfly.engine.shard.kernels_lines import line_key
 from dayfly.engine.shard.kernels_program import find_member
+from dayfly.engine.shard.kernels_reading import Found, Past, gather
 from dayfly.engine.shard.state import Arrays
 from dayfly.engine.tags.tree import (
     Absent,
@@ -33,11 +34,16 @@ from dayfly.engine.tags.tree import (
     Sequence as SequenceOf,
 )
 
-__all__ = ["Evidence", "Reader"]
+__all__ = ["Cell", "Evidence", "MeasurePlan", "Reader", "Want"]
 
-Events = npt.NDArray[np.int64]
+Words = npt.NDArray[np.int64]
+Want = tuple[int, int, int, int]
+"""Event type, predicate, window in ms, and the slot of a cell that must be present (-1: none): see `gather`."""
+Cell = Sequence[int]
+"""Number of an event and its cell."""
 
 _AVERAGE_STEP: Final = Decimal("0.000001")
+_ROOM: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,62 +53,110 @@ class Evidence:
     events: tuple[int, ...] = ()
 
 
+class MeasurePlan(NamedTuple):
+    """A measure, compiled for the policy in force.
+
+    Attributes:
+        want: What to gather.
+        function: How the cells become a value.
+        kind: Type of the cells; None where events are counted.
+    """
+
+    want: Want
+    function: str
+    kind: FieldType | None
+
+
+def _found(wants: int, room: int) -> Found:
+    return Found(np.zeros((wants, 2), np.int64), np.zeros((wants, room, 2), np.int64))
+
+
 @dataclass(slots=True)
 class Reader:
     """Reads the shard's history; changes nothing."""
 
     arrays: Arrays
+    _room: Found = field(default_factory=lambda: _found(8, _ROOM), repr=False)
 
-    def events(self, person: int, match: EventMatch, after_ms: int) -> list[int]:
-        """Numbers of a person's matching events with time > `after_ms`, newest first by (time, arrival)."""
+    def gather(self, person: int, wants: Words, now_ms: int) -> list[list[Cell]]:
+        """Events of a person with their cells for each of several wants, newest first by (time, arrival).
+
+        Args:
+            person: Number of the person.
+            wants: int64[n, 4], rows of `Want`.
+            now_ms: The present instant.
+        """
+        if not len(wants):
+            return []
         core = self.arrays.core
-        out = np.zeros(256, np.int64)
-        found = kernels_windows.collect(core, person, self.arrays.compiled.matches[match], after_ms, out)
-        if found > len(out):
-            out = np.zeros(found, np.int64)
-            kernels_windows.collect(core, person, self.arrays.compiled.matches[match], after_ms, out)
-        numbers = out[:found].tolist()
-        times = core.history[:, kernels_layout.H_TIME]
-        return sorted(numbers, key=lambda event: (-int(times[event]), -event))
+        program, rows, history = core.world.program, core.world.rows, core.history
+        past = Past(
+            core.people, history, rows.values, rows.text_bits, program.predicates, program.predicate_range
+        )
+        if len(wants) > len(self._room.counts):
+            self._room = _found(len(wants), _ROOM)
+        most = gather(past, person, now_ms, wants, self._room)
+        if most > self._room.cells.shape[1]:
+            self._room = _found(len(self._room.counts), 2 * most)
+            gather(past, person, now_ms, wants, self._room)
+        cells = self._room.cells
+        gathered: list[list[Cell]] = []
+        for want, (count, ordered) in enumerate(self._room.counts[: len(wants)].tolist()):
+            pairs = cells[want, :count].tolist()
+            if not ordered:
+                times = history[cells[want, :count, 0], kernels_layout.H_TIME].tolist()
+                rank = sorted(range(count), key=lambda place: (-times[place], place))
+                pairs = [pairs[place] for place in rank]
+            gathered.append(pairs)
+        return gathered
 
     def measure(self, person: int, measure: Measure, now_ms: int) -> tuple[object, list[int]]:
         """Value of a measure (None when it has none) and the events behind it, the most telling first.
 
         Numbers are exact decimals, `avg` rounded half to even at six places; `distinct` gives the sorted values.
         """
-        after = now_ms - min(measure.within_ms, self.arrays.compiled.policy.settings.history_ms)
-        events = self.events(person, measure.match, after)
+        plan = self.plan(measure)
+        (cells,) = self.gather(person, np.array([plan.want], np.int64), now_ms)
+        return self.value(plan, cells)
+
+    def plan(self, measure: Measure) -> MeasurePlan:
+        """Compile a measure for the policy in force."""
+        policy = self.arrays.compiled.policy
+        kind, predicate = self.arrays.compiled.matches[measure.match]
+        within_ms = min(measure.within_ms, policy.settings.history_ms)
         if measure.field is None:
-            return (len(events), events) if events else (None, [])
-        kind = self.arrays.compiled.policy.catalog.type_index(measure.match.event)
-        spec = self.arrays.compiled.policy.catalog.types[kind]
+            return MeasurePlan((kind, predicate, within_ms, -1), measure.function, None)
+        spec = policy.catalog.types[policy.catalog.type_index(measure.match.event)]
         slot = spec.slot(measure.field.removeprefix("properties.").removeprefix("traits."))
-        cells = [(self.cell(event, slot), event) for event in events]
-        cells = [cell for cell in cells if cell[0] != NULL]
+        return MeasurePlan((kind, predicate, within_ms, slot), measure.function, spec.fields[slot].type)
+
+    def value(self, plan: MeasurePlan, cells: Sequence[Cell]) -> tuple[object, list[int]]:
+        """Value of a measure over its gathered cells, and the events behind it; see `measure`."""
         if not cells:
             return None, []
-        return self._combine(measure, spec.fields[slot].type, cells)
+        if plan.kind is None:
+            return len(cells), [cell[0] for cell in cells]
+        return self._combine(plan.function, plan.kind, cells)
 
-    def _combine(
-        self, measure: Measure, kind: FieldType, cells: Sequence[tuple[int, int]]
-    ) -> tuple[object, list[int]]:
-        packed = [cell for cell, _ in cells]
-        events = [event for _, event in cells]
-        match measure.function:
+    def _combine(self, function: str, kind: FieldType, cells: Sequence[Cell]) -> tuple[object, list[int]]:
+        match function:
             case "last":
-                return self.unpacked(packed[0], kind), events[:1]
+                return self.unpacked(cells[0][1], kind), [cells[0][0]]
             case "first":
-                return self.unpacked(packed[-1], kind), events[-1:]
+                return self.unpacked(cells[-1][1], kind), [cells[-1][0]]
+        packed = [cell for _, cell in cells]
+        events = [event for event, _ in cells]
+        match function:
             case "sum":
                 return from_micro(sum(packed)), events
             case "avg":
                 average = Decimal(sum(packed)) / (len(packed) * MICRO)
                 return average.quantize(_AVERAGE_STEP, rounding=ROUND_HALF_EVEN).normalize(), events
             case "min" | "max":
-                extreme = min(packed) if measure.function == "min" else max(packed)
-                return from_micro(extreme), [event for cell, event in cells if cell == extreme][:1]
+                extreme = min(packed) if function == "min" else max(packed)
+                return from_micro(extreme), [event for event, cell in cells if cell == extreme][:1]
             case _:
-                newest = dict(reversed(cells))
+                newest = {cell: event for event, cell in reversed(cells)}
                 values: list[Any] = [self.unpacked(cell, kind) for cell in newest]
                 return sorted(values), sorted(newest.values(), reverse=True)
 
@@ -140,7 +194,7 @@ class Reader:
         row = find_member(world.members, world.meta, line_key(person, tag), False)  # noqa: FBT003 - a kernel's scalar
         if row < 0 or world.members[row, 1] == 0:
             return False, 0, 0, 0
-        _, held, since, _, until, sequence = world.members[row].tolist()
+        _, held, since, _, until, sequence = world.members[row, :6].tolist()
         return bool(held), since, until, sequence
 
     def tag_number(self, name: str) -> int:
@@ -157,11 +211,24 @@ class Reader:
 
     def tag_events(self, person: int, tag: Tag, now_ms: int) -> list[int]:
         """Events that a tag's condition looks at now, newest first."""
-        found: set[int] = set()
-        for match, within_ms in self._windows(tag.when):
-            found.update(self.events(person, match, now_ms - within_ms))
-        times = self.arrays.core.history[:, kernels_layout.H_TIME]
-        return sorted(found, key=lambda event: (-int(times[event]), -event))
+        wants = np.array(self.tag_wants(tag), np.int64).reshape(-1, 4)
+        return self.together(self.gather(person, wants, now_ms))
+
+    def tag_wants(self, tag: Tag) -> list[Want]:
+        """What to gather for the events that a tag's condition looks at."""
+        matches = self.arrays.compiled.matches
+        return list(
+            dict.fromkeys((*matches[match], within_ms, -1) for match, within_ms in self._windows(tag.when))
+        )
+
+    def together(self, gathered: Sequence[Sequence[Cell]]) -> list[int]:
+        """Events of several wants, each once, newest first."""
+        if len(gathered) == 1:
+            return [event for event, _ in gathered[0]]
+        found = list({event for cells in gathered for event, _ in cells})
+        times = self.arrays.core.history[found, kernels_layout.H_TIME].tolist()
+        ordered = sorted(zip(times, found, strict=True), reverse=True)
+        return [event for _, event in ordered]
 
     def _windows(self, expression: Expression) -> list[tuple[EventMatch, int]]:
         match expression:

@@ -40,6 +40,7 @@ def warm() -> None:
     shard.apply([Publish(_START_MS + 50, regrown)], _START_MS + 2 * _DAY_MS)
     restored = Shard.restore(shard.snapshot(), regrown)
     restored.explain(one, "warm")
+    restored.reader.tag_events(0, regrown.tags[0], restored.clock_ms)
     restored.apply([Erase(_START_MS + 2 * _DAY_MS, one)], _START_MS + 2 * _DAY_MS + 1)
     _growth(restored)
 

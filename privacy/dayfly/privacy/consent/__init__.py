@@ -4,6 +4,7 @@ Pure: nothing here reads a clock, draws randomness or does I/O, so that it can r
 """
 
 from .chain import record_digest, successor, verify_chain
+from .decider import Decider
 from .decision import Decision, decide
 from .dpv import DpvTaxonomy, load_json_ld, record_from_dpv
 from .mask import MAX_REQUIREMENTS, Requirements, compile_mask
@@ -47,6 +48,7 @@ __all__ = [
     "ConsentRecord",
     "ConsentRequest",
     "ConsentState",
+    "Decider",
     "Decision",
     "DpvTaxonomy",
     "Evidence",

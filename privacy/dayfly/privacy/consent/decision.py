@@ -10,9 +10,9 @@ from .person import PersonConsents
 from .reasons import WAY_OUT, ReasonCode
 from .record import INT64_MAX
 from .scope import DIMENSIONS, ConsentRequest, Scope, first_miss, request_is_sound, touches
-from .settle import Step, is_instant, is_person, settle
+from .settle import Masks, Step, is_instant, is_person, settle
 
-__all__ = ["Decision", "decide"]
+__all__ = ["Decision", "decide", "decide_with"]
 
 _ALL: Final = len(DIMENSIONS)
 _MISSES: Final = (
@@ -78,10 +78,7 @@ class _Answer:
         return bool(self.sides) and all(yes for yes, _ in self.sides)
 
 
-def _answer(request: ConsentRequest, person: PersonConsents, now_ms: int) -> _Answer:
-    def masks(scope: Scope) -> tuple[int, int]:
-        return int(first_miss(scope, request) == _ALL), int(touches(scope, request))
-
+def _answer(masks: Masks, person: PersonConsents, now_ms: int) -> _Answer:
     result = _Answer()
     spent = person.spent
     for acts in person.acts:
@@ -155,12 +152,12 @@ def _nearest_miss(request: ConsentRequest, person: PersonConsents) -> tuple[Reas
     return _MISSES[furthest], act.record_id, act.version
 
 
-def _allowed_until(request: ConsentRequest, person: PersonConsents, now_ms: int, change_ms: int) -> int:
+def _allowed_until(masks: Masks, person: PersonConsents, now_ms: int, change_ms: int) -> int:
     """First instant at which an allowed decision stops: follow the changes until one says no."""
-    if all(act.time_ms <= now_ms for acts in person.acts for act in acts[:1]):
+    if all(acts[0].time_ms <= now_ms for acts in person.acts if acts):
         return change_ms  # without an act to come, the only change of a yes is its end
     while change_ms < INT64_MAX:
-        answer = _answer(request, person, change_ms)
+        answer = _answer(masks, person, change_ms)
         if not answer.allowed:
             return change_ms
         change_ms = answer.change_ms
@@ -192,7 +189,16 @@ def decide(request: ConsentRequest, person: PersonConsents, now_ms: int) -> Deci
         return _no(request, ReasonCode.MALFORMED_REQUEST, now_ms)
     if not is_person(person):
         return _no(request, ReasonCode.NO_RECORD, now_ms)
-    answer = _answer(request, person, now_ms)
+
+    def masks(scope: Scope) -> tuple[int, int]:
+        return int(first_miss(scope, request) == _ALL), int(touches(scope, request))
+
+    return decide_with(masks, request, person, now_ms)
+
+
+def decide_with(masks: Masks, request: ConsentRequest, person: PersonConsents, now_ms: int) -> Decision:
+    """`decide` for a sound request, a person and an instant; `masks` tells how scopes bear on that request."""
+    answer = _answer(masks, person, now_ms)
     if not answer.allowed:
         return _refused(request, answer, person, now_ms)
     spent = person.spent
@@ -201,14 +207,16 @@ def decide(request: ConsentRequest, person: PersonConsents, now_ms: int) -> Deci
     def left(act: Act) -> int:
         return INT64_MAX if act.max_uses is None else act.max_uses - spent.get(act.record_id, 0)
 
-    tightest = min(granting, key=lambda act: (left(act), act.valid_until_ms, act.record_id, act.version))
+    tightest = granting[0]
+    if len(granting) > 1:
+        tightest = min(granting, key=lambda act: (left(act), act.valid_until_ms, act.record_id, act.version))
     return Decision(
         request=request,
         allowed=True,
         reason=ReasonCode.GRANTED,
         record_id=tightest.record_id,
         record_version=tightest.version,
-        until_ms=_allowed_until(request, person, now_ms, answer.change_ms),
+        until_ms=_allowed_until(masks, person, now_ms, answer.change_ms),
         next_change_ms=answer.change_ms,
         uses_left=None if tightest.max_uses is None else left(tightest),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
@@ -15,6 +15,9 @@ from .observation import Observation, Observed, observe
 from .parsing import checked_record, malformed_record
 from .record import INT64_MAX, ConsentRecord, ConsentState, MalformedRecord
 from .scope import Scope
+
+if TYPE_CHECKING:  # the decision reads persons
+    from .decision import Decision
 
 __all__ = ["PersonConsents", "Use"]
 
@@ -75,6 +78,7 @@ class PersonConsents:
     _view: tuple[tuple[Act, ...], ...] | None = field(default=None, init=False, repr=False, compare=False)
     _spent: dict[str, int] | None = field(default=None, init=False, repr=False, compare=False)
     _checked: bool = field(default=False, init=False, repr=False, compare=False)
+    _kept: "tuple[int, Decision] | None" = field(default=None, init=False, repr=False, compare=False)
 
     def _next(self, **changes: Any) -> Self:
         """The value with some fields changed; entries that the methods checked are not checked again."""
@@ -114,6 +118,15 @@ class PersonConsents:
                     spent[use.record_id] = spent.get(use.record_id, 0) + use.uses
             object.__setattr__(self, "_spent", spent)
         return spent
+
+    @property
+    def kept(self) -> "tuple[int, Decision] | None":
+        """The last yes that was decided on this very value, and at which instant; see `Decider`."""
+        return self._kept
+
+    def keep(self, now_ms: int, decision: "Decision") -> None:
+        """Keep a yes that was decided on this value at an instant."""
+        object.__setattr__(self, "_kept", (now_ms, decision))
 
     def require_subject(self, principal: str) -> None:
         """Check that `principal` is one of this person's pseudonyms.

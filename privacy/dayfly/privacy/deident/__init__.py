@@ -2,7 +2,7 @@
 
 from .masking import DROPPED, Band, Drop, Keep, Masking, Pseudonymise, Truncate, parse_masking
 from .probes import ProbeIdentity, ProbeKeys, is_randomised_mac
-from .pseudonyms import Pseudonym, PseudonymKeys, pairwise
+from .pseudonyms import Pairwise, Pseudonym, PseudonymKeys, pairwise
 
 __all__ = [
     "DROPPED",
@@ -10,6 +10,7 @@ __all__ = [
     "Drop",
     "Keep",
     "Masking",
+    "Pairwise",
     "ProbeIdentity",
     "ProbeKeys",
     "Pseudonym",

@@ -4,6 +4,7 @@ A plain or salted hash of an identifier falls to enumeration in seconds (a 24-bi
 core); a keyed one does not while the key is secret, and becomes unlinkable when the key is destroyed.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, NoReturn, Self
 
@@ -11,7 +12,9 @@ from dayfly.privacy.errors import DeidentificationError
 
 from .keyed import PSEUDONYM_BYTES, check_key, keyed_state, raw_bytes, separation
 
-__all__ = ["Pseudonym", "PseudonymKeys", "pairwise"]
+__all__ = ["Pairwise", "Pseudonym", "PseudonymKeys", "pairwise"]
+
+_AUDIENCES_KEPT: Final = 1_024
 
 
 class Pseudonym(NamedTuple):
@@ -161,10 +164,40 @@ def pairwise(pseudonym: bytes, audience: str, key: bytes) -> bytes:
     Raises:
         DeidentificationError: Wrong sizes or an empty audience.
     """
-    if len(pseudonym) != PSEUDONYM_BYTES or not audience:
-        raise DeidentificationError(
-            f"pseudonym={len(pseudonym)} bytes audience={audience!r} must be 16 bytes and a name; pass both"
-        )
-    state = keyed_state(check_key(key, "key"), tenant=audience, kind="pairwise")
-    state.update(pseudonym)
-    return state.digest()
+    return Pairwise(key)(pseudonym, audience)
+
+
+class Pairwise:
+    """`pairwise` under one key, which prepares each audience once.
+
+    Args:
+        key: 32 to 64 bytes.
+
+    Raises:
+        DeidentificationError: Not such a key.
+    """
+
+    __slots__ = ("_key", "_states")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = check_key(key, "key")
+        self._states: dict[str, hashlib.blake2b] = {}
+
+    def __call__(self, pseudonym: bytes, audience: str) -> bytes:
+        """The 16 bytes that `audience` may see; see `pairwise`.
+
+        Raises:
+            DeidentificationError: Wrong size or an empty audience.
+        """
+        if len(pseudonym) != PSEUDONYM_BYTES or not audience:
+            raise DeidentificationError(
+                f"pseudonym={len(pseudonym)} bytes audience={audience!r} must be 16 bytes and a name; pass both"
+            )
+        prepared = self._states.get(audience)
+        if prepared is None:
+            if len(self._states) >= _AUDIENCES_KEPT:
+                self._states.clear()
+            prepared = self._states[audience] = keyed_state(self._key, tenant=audience, kind="pairwise")
+        state = prepared.copy()
+        state.update(pseudonym)
+        return state.digest()

@@ -38,6 +38,7 @@ from .wire import (
     b64url_decode,
     b64url_decode_each,
     encode,
+    encode_lines,
     hpke_suite,
     key_commitment,
     lease_info,
@@ -100,15 +101,18 @@ class OpenedFragment:
         return "~".join([self._jws, *chosen, ""])
 
 
-def _read_disclosure(raw: bytes) -> tuple[str, JsonValue]:
-    """Name and value of one decoded disclosure (RFC 9901 section 4.2.1)."""
-    disclosure = _DISCLOSURE.decode(raw)
-    salt, name, value = disclosure
-    if len(salt) < _MIN_SALT_CHARS or name in RESERVED_NAMES or encode(disclosure) != raw:
+def _read_disclosures(raw: list[bytes]) -> list[tuple[str, JsonValue]]:
+    """Names and values of decoded disclosures (RFC 9901 section 4.2.1)."""
+    read = [_DISCLOSURE.decode(one) for one in raw]
+    # Canonical spelling holds no raw line break, so that equal joined lines are equal line by line.
+    canonical = encode_lines(read) == b"\n".join([*raw, b""])
+    for salt, name, _ in read:
+        canonical = canonical and len(salt) >= _MIN_SALT_CHARS and name not in RESERVED_NAMES
+    if not canonical:
         raise ValueError(
             "disclosure must be canonical, salted and outside the claims; ask for a new fragment"
         )
-    return name, value
+    return [(name, value) for _, name, value in read]
 
 
 def _unseal(claims: SealedClaims, key: bytes) -> bytes:
@@ -143,7 +147,7 @@ def open_sealed(fragment: Verified, key: bytes, until_ms: int) -> OpenedFragment
     read: list[tuple[str, JsonValue]]
     try:
         joined = _unseal(claims, key)
-        read = [_read_disclosure(raw) for raw in b64url_decode_each(joined)]
+        read = _read_disclosures(b64url_decode_each(joined))
     except (ValueError, InvalidTag, RecursionError):
         read, joined = [], b""
     texts = joined.split(b"~")

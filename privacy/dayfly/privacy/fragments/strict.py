@@ -4,6 +4,7 @@ One of the four files that a CRM may copy out (see `crm`). Measured reason for n
 configured stock libraries accept 16 to 34 of 89 hostile tokens (`docs/fragments.md`, Threat model).
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from dayfly.privacy.errors import ExpiredFragment, InvalidArgument, InvalidFragment, InvalidKeySet
@@ -46,6 +47,7 @@ __all__ = [
     "Verifier",
     "read_jwks",
     "sign_es256",
+    "sign_es256_digest",
     "verify_es256",
 ]
 
@@ -54,6 +56,7 @@ MAX_CLEAR_TTL_SECONDS = 300
 _HALF_ORDER = P256_ORDER // 2
 _HALF_ORDER_BYTES = _HALF_ORDER.to_bytes(32, "big")
 _ECDSA = ec.ECDSA(SHA256())
+_ECDSA_DIGEST = ec.ECDSA(Prehashed(SHA256()))
 _MAX_MEMBERS = 64
 
 _LAST_OF_16 = "AQgw"  # base64url of 16 bytes ends in two bits of data and four zeros
@@ -110,8 +113,13 @@ def verify_es256(key: ec.EllipticCurvePublicKey, message: bytes, signature: byte
 
 def sign_es256(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
     """ES256 signature (RFC 7518 section 3.4) in the form that `verify_es256` accepts: 64 bytes with a low s."""
+    return sign_es256_digest(key, hashlib.sha256(message).digest())
+
+
+def sign_es256_digest(key: ec.EllipticCurvePrivateKey, digest: bytes) -> bytes:
+    """`sign_es256` of the message with this SHA-256."""
     der = key.sign(
-        message, _ECDSA
+        digest, _ECDSA_DIGEST
     )  # 30 len 02 len(r) r 02 len(s) s; every length of a P-256 signature fits in one byte
     split = 4 + der[3]
     r, s = der[4:split][-32:].rjust(32, b"\0"), der[split + 2 :][-32:].rjust(32, b"\0")

@@ -28,6 +28,7 @@ from dayfly.privacy.fragments.wire import (
     JsonValue,
     SealedClaims,
     b64url,
+    b64url_bytes,
     encode,
     encode_lines,
     sealed_header,
@@ -37,9 +38,11 @@ from .keys import SigningKey
 
 __all__ = [
     "MAX_FIELDS",
+    "Drawn",
     "Stamp",
     "build_payload",
     "check_order",
+    "drawn",
     "expiry_seconds",
     "finish_token",
     "random_length",
@@ -50,18 +53,20 @@ __all__ = [
 MAX_FIELDS = 64
 _MAX_TEXT_CHARS = 256
 _MAX_LIST_ITEMS = 64
+_NAME_BYTES = 16
+_IV_BYTES = 12
 _SALT_BYTES = 18  # 144 bits; a multiple of three, so that all salts are encoded in one call
 _SALT_CHARS = 24
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 _ANSWERS = msgspec.json.Decoder(dict[str, bool])
+_ZEROS = b"\0\0"
 _PAD = b"~" * PAD_BLOCK_BYTES
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)  # names come from policies: few, and checked once each
 def _check_name(name: str) -> None:
     if _NAME.fullmatch(name) is None or name in RESERVED_NAMES:
         raise InvalidOrder(
@@ -78,26 +83,43 @@ def _allowed(value: JsonValue) -> bool:
     if kind is float:
         return math.isfinite(value)  # type: ignore[arg-type]
     if isinstance(value, tuple):
-        return len(value) <= _MAX_LIST_ITEMS and all(
-            not isinstance(item, tuple) and _allowed(item) for item in value
-        )
+        for item in value:
+            if not (type(item) is str and len(item) <= _MAX_TEXT_CHARS) and (
+                isinstance(item, tuple) or not _allowed(item)
+            ):
+                return False
+        return len(value) <= _MAX_LIST_ITEMS
     return value is None or kind is bool
 
 
-def _check_fields(fields: Sequence[OrderField], profile: Profile) -> None:
-    for field in fields:
-        _check_name(field.name)
-        if not _allowed(field.value):
+@lru_cache(maxsize=4096)  # a trigger's fields, in the same order again and again
+def _check_names(names: tuple[str, ...]) -> bool:
+    """Check every name, and tell whether they all differ."""
+    for name in names:
+        _check_name(name)
+    return len(set(names)) == len(names)
+
+
+def _check_fields(order: FragmentOrder, names: tuple[str, ...]) -> None:
+    differ = _check_names(names)
+    for field in order.fields:
+        value = field.value
+        if not (type(value) is str and len(value) <= _MAX_TEXT_CHARS) and not _allowed(value):
             raise InvalidOrder(
                 f"fields[{field.name!r}] must be a string of <= {_MAX_TEXT_CHARS} characters, a finite number within "
                 f"+-(2^53-1), true, false or null, or a tuple of <= {_MAX_LIST_ITEMS} of these; band or shorten the value"
             )
-    if profile is Profile.F2 and any(type(field.value) is not bool for field in fields):
+    if order.profile is Profile.F2 and any(type(field.value) is not bool for field in order.fields):
         raise InvalidOrder("every value must be true or false in profile F2; ask yes/no questions")
+    if not differ:
+        raise InvalidOrder(f"field names of order_id={order.order_id!r} must differ; drop the repeated one")
 
 
-def check_order(order: FragmentOrder) -> None:
+def check_order(order: FragmentOrder) -> tuple[str, ...]:
     """Check all that can be checked without a clock.
+
+    Returns:
+        The names of the fields.
 
     Raises:
         InvalidOrder: Names the value, the rule and the way out; field values are never quoted.
@@ -115,9 +137,9 @@ def check_order(order: FragmentOrder) -> None:
     if not 0 < len(order.fields) <= MAX_FIELDS:
         raise InvalidOrder(f"len(fields)={len(order.fields)} must lie in [1, {MAX_FIELDS}]; disclose less")
     _check_limits(order)
-    _check_fields(order.fields, order.profile)
-    if len({field.name for field in order.fields}) != len(order.fields):
-        raise InvalidOrder(f"field names of order_id={order.order_id!r} must differ; drop the repeated one")
+    names = tuple([field.name for field in order.fields])
+    _check_fields(order, names)
+    return names
 
 
 def _check_limits(order: FragmentOrder) -> None:
@@ -158,33 +180,61 @@ def expiry_seconds(order: FragmentOrder, now_ms: int, clear_ttl_seconds: int) ->
 # --- sealing ---------------------------------------------------------------------------------------------------------
 
 
-def _disclosures(fields: Sequence[OrderField], salt_bytes: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """Disclosures joined by `~`, and their sorted digests (RFC 9901 sections 4.2.1 to 4.2.4).
+class Drawn(msgspec.Struct, frozen=True, gc=False):
+    """Random bytes of one fragment with what they are spelled like in base64url.
 
-    Encodings are done for all fields in one call: that is most of what a sealed mint costs beside its signature. A zero
-    byte after each digest makes it 33 bytes, 44 characters, of which the first 43 are the digest's own base64url.
+    Everything is encoded in one call: each part is as long as a multiple of three, or filled up to it with zeros, so that
+    its own spelling can be cut out.
+
+    Attributes:
+        jti: 16 random bytes, spelled.
+        kc: The key commitment, spelled.
+        salts: `_SALT_CHARS` characters per field.
+        iv: 12 random bytes.
+        iv_text: The same, spelled.
     """
-    salts = b64url(salt_bytes)
-    lines = encode_lines(
-        [
-            (salts[i * _SALT_CHARS : (i + 1) * _SALT_CHARS], field.name, field.value)
-            for i, field in enumerate(fields)
-        ]
-    )
+
+    jti: str
+    kc: str
+    salts: str
+    iv: bytes
+    iv_text: bytes
+
+
+def random_length(order: FragmentOrder) -> int:
+    """How many random bytes `drawn` needs: a name, a salt per field and one initialisation vector."""
+    return _NAME_BYTES + _SALT_BYTES * len(order.fields) + _IV_BYTES
+
+
+def drawn(random: bytes, commitment: bytes) -> Drawn:
+    """Spell out `random_length(order)` random bytes and a key commitment of 32 bytes (empty without a key)."""
+    if not commitment:
+        return Drawn(b64url(random[:_NAME_BYTES]), "", "", random[-_IV_BYTES:], b"")
+    spelled = b64url_bytes(b"%b\0\0%b\0%b" % (random[:_NAME_BYTES], commitment, random[_NAME_BYTES:]))
+    text = spelled.decode("ascii")
+    return Drawn(text[:22], text[24:67], text[68:-16], random[-_IV_BYTES:], spelled[-16:])
+
+
+def _disclosures(fields: Sequence[OrderField], salts: str) -> list[bytes]:
+    """Disclosures, base64url encoded (RFC 9901 section 4.2.1)."""
+    at, triples = 0, []
+    for field in fields:
+        end = at + _SALT_CHARS
+        triples.append((salts[at:end], field.name, field.value))
+        at = end
     base64 = binascii.b2a_base64
-    joined = b"~".join([base64(line, newline=False) for line in lines.split(b"\n")[:-1]]).translate(
-        _TO_URL, b"="
-    )
-    sha256 = hashlib.sha256
-    digests = b64url(b"".join([sha256(text).digest() + b"\0" for text in joined.split(b"~")]))
-    return joined, tuple(sorted([digests[i : i + 43] for i in range(0, len(digests), 44)]))
+    joined = b"~".join([base64(line, newline=False) for line in encode_lines(triples).splitlines()])
+    return joined.translate(_TO_URL, b"=").split(b"~")
 
 
-def _seal(jti: str, iv: bytes, key: memoryview, plain: bytes) -> str:
+def _seal(jti: str, random: Drawn, key: memoryview, plain: bytes) -> bytes:
     """JWE compact serialization (RFC 7516), `dir` and `A256GCM`."""
-    header = sealed_header(jti)
-    sealed = AESGCM(key).encrypt(iv, plain, header.encode("ascii"))
-    return f"{header}..{b64url(iv)}.{b64url(sealed[:-16])}.{b64url(sealed[-16:])}"
+    header = sealed_header(jti).encode("ascii")
+    sealed = AESGCM(key).encrypt(random.iv, plain, header)
+    size = len(plain)
+    filled = -size % 3
+    text = b64url_bytes(b"%b%b%b\0\0" % (sealed[:size], _ZEROS[:filled], sealed[size:]))
+    return b"%b..%b.%b.%b" % (header, random.iv_text, text[: (size * 4 + 2) // 3], text[-24:-2])
 
 
 def seal_answers(order: FragmentOrder, jti: str, iv: bytes, key: memoryview) -> bytes:
@@ -228,9 +278,15 @@ def _use_claim(use: int | None) -> Literal["once"] | int | msgspec.UnsetType:
     return "once" if use == 1 else use
 
 
-def _sealed_claims(order: FragmentOrder, stamp: Stamp, key: memoryview, random: bytes) -> SealedClaims:
-    count = len(order.fields)
-    joined, digests = _disclosures(order.fields, random[: _SALT_BYTES * count])
+def _sealed_claims(order: FragmentOrder, stamp: Stamp, key: memoryview, random: Drawn) -> SealedClaims:
+    disclosures = _disclosures(order.fields, random.salts)
+    joined = b"~".join(disclosures)
+    sha256 = hashlib.sha256
+    # As in `Drawn`, all spelled in one call: two ids of 16 bytes, then digests of 32.
+    hashes = [sha256(order.lineage).digest(), *[sha256(text).digest() for text in disclosures], b""]
+    text = b64url(b"%b\0\0%b\0\0%b" % (stamp.sub, order.trigger_id, b"\0".join(hashes)))
+    digests = [text[start : start + 43] for start in range(92, len(text), 44)]
+    digests.sort()
     padded = joined + _PAD[: PAD_BLOCK_BYTES - len(joined) % PAD_BLOCK_BYTES]
     return SealedClaims(
         iss=stamp.issuer,
@@ -239,21 +295,25 @@ def _sealed_claims(order: FragmentOrder, stamp: Stamp, key: memoryview, random: 
         nbf=stamp.iat,
         exp=stamp.exp,
         jti=stamp.jti,
-        sub=b64url(stamp.sub),
-        trg=b64url(order.trigger_id),
-        cst=tuple([ConsentClaim(ref.record_id, ref.version) for ref in order.consent]),
+        sub=text[:22],
+        trg=text[24:46],
+        cst=_consent_claims(order),
         pur=order.purpose,
         topic=order.topic,
-        lin=b64url(hashlib.sha256(order.lineage).digest()),
+        lin=text[48:91],
         ver=order.version,
         cnf=Confirmation(stamp.jkt),
-        sd=digests,
+        sd=tuple(digests),  # sorted: their order must not tell the fields' (RFC 9901 section 4.2.4.1)
         sd_alg="sha-256",
-        sealed=_seal(stamp.jti, random[_SALT_BYTES * count :], key, padded),
+        sealed=msgspec.Raw(b'"%b"' % _seal(stamp.jti, random, key, padded)),  # type: ignore[arg-type]  # text, as JSON already
         kc=stamp.kc,
         lease=stamp.lease_path,
         use=_use_claim(order.use),
     )
+
+
+def _consent_claims(order: FragmentOrder) -> tuple[ConsentClaim, ...]:
+    return tuple([ConsentClaim(ref.record_id, ref.version) for ref in order.consent])
 
 
 def _clear_claims(order: FragmentOrder, stamp: Stamp) -> ClearClaims:
@@ -266,7 +326,7 @@ def _clear_claims(order: FragmentOrder, stamp: Stamp) -> ClearClaims:
         jti=stamp.jti,
         sub=b64url(stamp.sub),
         trg=b64url(order.trigger_id),
-        cst=tuple([ConsentClaim(ref.record_id, ref.version) for ref in order.consent]),
+        cst=_consent_claims(order),
         pur=order.purpose,
         topic=order.topic,
         lin=b64url(hashlib.sha256(order.lineage).digest()),
@@ -285,7 +345,7 @@ def _answer_claims(order: FragmentOrder, stamp: Stamp) -> AnswerClaims:
         jti=stamp.jti,
         sub=b64url(stamp.sub),
         trg=b64url(order.trigger_id),
-        cst=tuple([ConsentClaim(ref.record_id, ref.version) for ref in order.consent]),
+        cst=_consent_claims(order),
         pur=order.purpose,
         topic=order.topic,
         lin=b64url(hashlib.sha256(order.lineage).digest()),
@@ -298,19 +358,14 @@ def _answer_claims(order: FragmentOrder, stamp: Stamp) -> AnswerClaims:
     )
 
 
-def random_length(order: FragmentOrder) -> int:
-    """How many random bytes `build_token` needs: a salt per field and one initialisation vector."""
-    return _SALT_BYTES * len(order.fields) + 12
-
-
-def build_payload(order: FragmentOrder, stamp: Stamp, key: memoryview, random: bytes) -> bytes:
+def build_payload(order: FragmentOrder, stamp: Stamp, key: memoryview, random: Drawn) -> bytes:
     """The canonical claims of a checked order.
 
     Args:
         order: Passed `check_order`.
         stamp: What the mint adds.
         key: The fragment's key, in place; unused in profile F0.
-        random: `random_length(order)` bytes.
+        random: Randomness of this fragment.
     """
     if order.profile is Profile.F1:
         return encode(_sealed_claims(order, stamp, key, random))
@@ -319,17 +374,18 @@ def build_payload(order: FragmentOrder, stamp: Stamp, key: memoryview, random: b
     return encode(_answer_claims(order, stamp))
 
 
-def finish_token(profile: Profile, payload: bytes, signing_key: SigningKey) -> bytes:
+def finish_token(profile: Profile, payload: bytes, signing_key: SigningKey) -> tuple[bytes, bytes]:
     """Sign a payload.
+
+    Returns:
+        The token and its SHA-256.
 
     Raises:
         InvalidOrder: The token would be longer than a verifier accepts.
     """
-    token = signing_key.sign(profile, payload)
-    if profile is Profile.F1:
-        token += b"~"  # an SD-JWT ends in a tilde, with or without disclosures (RFC 9901 section 4)
+    token, token_hash = signing_key.sign(profile, payload)
     if len(token) > MAX_TOKEN_CHARS:
         raise InvalidOrder(
             f"len(token)={len(token)} must be <= {MAX_TOKEN_CHARS}; disclose fewer or shorter fields"
         )
-    return token
+    return token, token_hash

@@ -1,12 +1,13 @@
 """Signing keys of the issuer: publish before use, two alive at a time, retire after the last fragment."""
 
+import hashlib
 from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from dayfly.privacy._check import not_negative
 from dayfly.privacy.errors import InvalidArgument, KeyRotationError
-from dayfly.privacy.fragments.strict import Profile, sign_es256
+from dayfly.privacy.fragments.strict import Profile, sign_es256_digest
 from dayfly.privacy.fragments.wire import (
     ANSWER_TYP,
     CLEAR_TYP,
@@ -36,18 +37,31 @@ class SigningKey:
             )
         self._key = private_key
         self.kid = thumbprint(private_key.public_key())
-        self._prefixes = {
-            profile: fragment_header(self.kid, typ).encode("ascii") + b"." for profile, typ in _TYPES.items()
+        # By the profile's text: the hash of an enumeration's member is computed in Python, that of a string in C.
+        self._forms = {
+            profile.value: (
+                fragment_header(self.kid, typ).encode("ascii") + b".",
+                b"~" if profile is Profile.F1 else b"",  # an SD-JWT ends in a tilde (RFC 9901 section 4)
+            )
+            for profile, typ in _TYPES.items()
         }
 
     def __repr__(self) -> str:
         """Name the key by its public thumbprint."""
         return f"SigningKey(kid={self.kid!r})"
 
-    def sign(self, profile: Profile, payload: bytes) -> bytes:
-        """A compact JWS (RFC 7515 section 3.1) over `payload` with the profile's fixed header and a low s."""
-        signed = self._prefixes[profile] + b64url_bytes(payload)
-        return signed + b"." + b64url_bytes(sign_es256(self._key, signed))
+    def sign(self, profile: Profile, payload: bytes) -> tuple[bytes, bytes]:
+        """A compact JWS (RFC 7515 section 3.1) over `payload` with the profile's fixed header, end and a low s.
+
+        Returns:
+            The token and its SHA-256: what was hashed to sign is not hashed again.
+        """
+        head, end = self._forms[profile.value]
+        signed = head + b64url_bytes(payload)
+        hashed = hashlib.sha256(signed)
+        tail = b".%b%b" % (b64url_bytes(sign_es256_digest(self._key, hashed.digest())), end)
+        hashed.update(tail)
+        return signed + tail, hashed.digest()
 
     def jwk(self) -> dict[str, str]:
         """Public JWK (RFC 7517) as published."""

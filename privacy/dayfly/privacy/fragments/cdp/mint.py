@@ -1,6 +1,5 @@
 """From orders to fragments: decide and take a key, seal and sign outside the lock, publish if still alive."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -8,12 +7,14 @@ import msgspec
 from dayfly.privacy.errors import DayflyError, FragmentError, InvalidOrder, MintRefused
 from dayfly.privacy.fragments.orders import DestroyReason, Fragment, FragmentOrder, OrderView
 from dayfly.privacy.fragments.strict import Profile
-from dayfly.privacy.fragments.wire import b64url, key_commitment
+from dayfly.privacy.fragments.wire import key_commitment
 
 from .build import (
+    Drawn,
     Stamp,
     build_payload,
     check_order,
+    drawn,
     expiry_seconds,
     finish_token,
     random_length,
@@ -34,9 +35,10 @@ class _Draft(msgspec.Struct, gc=False):
     order: FragmentOrder
     entry: Entry
     signing_key: SigningKey
-    random: bytes
+    random: Drawn
     payload: bytes = b""
     token: bytes = b""
+    token_hash: bytes = b""
 
 
 class Mint:
@@ -88,11 +90,12 @@ class Mint:
         try:
             with state.lock:
                 now_ms = state.advance(now_ms)
-                drafts.extend(self._draft(order, now_ms) for order in orders)
+                for order in orders:
+                    drafts.append(self._draft(order, now_ms))  # noqa: PERF401 - what was begun must be known if one raises
             # Sealing and signing run outside the lock. A withdrawal may overwrite a key meanwhile; `_publish` then finds
             # the entry dead and drops the token, sealed under whatever the slot held, unseen.
             for stage in (self._seal, self._sign):
-                drafts = [stage(draft) if isinstance(draft, _Draft) else draft for draft in drafts]
+                drafts = [stage(draft) if type(draft) is _Draft else draft for draft in drafts]
         except BaseException:
             with state.lock:
                 begun = [draft.entry for draft in drafts if isinstance(draft, _Draft)]
@@ -103,15 +106,14 @@ class Mint:
 
     def _draft(self, order: FragmentOrder, now_ms: int) -> _Draft | FragmentError:
         try:
-            check_order(order)
-            return self._reserve(order, now_ms)
+            return self._reserve(order, check_order(order), now_ms)
         except InvalidOrder as refusal:
             return refusal
         except MintRefused as refusal:
             self._state.tell("mint_refused", order_id=order.order_id, reason=str(refusal))
             return refusal
 
-    def _reserve(self, order: FragmentOrder, now_ms: int) -> _Draft:
+    def _reserve(self, order: FragmentOrder, names: tuple[str, ...], now_ms: int) -> _Draft:
         """Decide, take a key and enter the fragment into every index, unpublished."""
         state, profile = self._state, order.profile
         jkt = "" if profile is Profile.F0 else self._recipients.get(order.audience, "")
@@ -128,30 +130,35 @@ class Mint:
             raise MintRefused(
                 f"exp_ms={exp * 1000!r} must be after now_ms={now_ms!r}; nothing is left of its time"
             )
-        view = _view(order, now_ms)
+        view = _view(order, names, now_ms)
         try:
             self._gate(view)
         except DayflyError as refusal:
             raise MintRefused(
                 f"order_id={order.order_id!r} must be covered by consent; {refusal}"
             ) from refusal
-        random = self._random(16 + random_length(order))
-        slot = None if profile is Profile.F0 else state.slab.take()
+        random = self._random(random_length(order))
+        if profile is Profile.F0:
+            slot, commitment = None, b""
+        else:
+            slot, key = state.slab.take_viewed()
+            commitment = key_commitment(key)
+        spelled = drawn(random, commitment)
         entry = Entry(
-            jti=b64url(random[:16]),
+            jti=spelled.jti,
             slot=slot,
             view=view,
             iat=iat,
             exp=exp,
             budget=order.use,
             version=order.version,
-            kc="" if slot is None else b64url(key_commitment(state.slab.view(slot))),
+            kc=spelled.kc,
             jkt=jkt,
         )
         state.live.add(entry)
         state.graves.minted += 1
         state.remember_order(order.order_id)
-        return _Draft(order, entry, self._keys.signing_key(now_ms, exp * 1000), random[16:])
+        return _Draft(order, entry, self._keys.signing_key(now_ms, exp * 1000), spelled)
 
     def _seal(self, draft: _Draft) -> _Draft | FragmentError:
         order, entry = draft.order, draft.entry
@@ -171,12 +178,14 @@ class Mint:
             return _withdrawn(order)
         draft.payload = build_payload(order, stamp, key, draft.random)
         if order.profile is Profile.F2:
-            entry.answers = seal_answers(order, entry.jti, draft.random[-12:], key)
+            entry.answers = seal_answers(order, entry.jti, draft.random.iv, key)
         return draft
 
     def _sign(self, draft: _Draft) -> _Draft | FragmentError:
         try:
-            draft.token = finish_token(draft.order.profile, draft.payload, draft.signing_key)
+            draft.token, draft.token_hash = finish_token(
+                draft.order.profile, draft.payload, draft.signing_key
+            )
         except InvalidOrder as refusal:
             with self._state.lock:
                 self._state.unreported.extend(self._state.destroy([draft.entry], DestroyReason.ABORTED))
@@ -190,7 +199,7 @@ class Mint:
             return MintRefused(
                 f"order_id={order.order_id!r} must stay consented meanwhile; its key was destroyed"
             )
-        entry.token_hash = hashlib.sha256(token).digest()
+        entry.token_hash = draft.token_hash
         if order.supersedes:
             state.unreported.extend(state.supersede_orders(order.supersedes))
         state.tell("minted", jti=entry.jti, order_id=order.order_id)
@@ -212,7 +221,7 @@ def _withdrawn(order: FragmentOrder) -> MintRefused:
     )
 
 
-def _view(order: FragmentOrder, now_ms: int) -> OrderView:
+def _view(order: FragmentOrder, names: tuple[str, ...], now_ms: int) -> OrderView:
     return OrderView(
         at="mint",
         now_ms=now_ms,
@@ -223,7 +232,7 @@ def _view(order: FragmentOrder, now_ms: int) -> OrderView:
         topic=order.topic,
         trigger_id=order.trigger_id,
         rule=order.rule,
-        field_names=tuple([field.name for field in order.fields]),
+        field_names=names,
         subject=order.subject,
         consent=order.consent,
         profile=order.profile,

@@ -100,13 +100,19 @@ class KeySlab:
             MemoryNotLocked: A new slab was needed and could not be locked.
             FragmentServiceClosed: Closed, or a forked child.
         """
+        slot, _ = self.take_viewed()
+        return slot
+
+    def take_viewed(self) -> tuple[Slot, memoryview]:
+        """`take`, with the `view` of the slot."""
         self._check_owner()
         if not self._free:
             self._grow()
         place = self._free[-1]
-        self._draw(self._place(place))
+        key = self._place(place)
+        self._draw(key)
         self._free.pop()
-        return Slot(place, self._generations[place])
+        return Slot(place, self._generations[place]), key
 
     def view(self, slot: Slot) -> memoryview:
         """The key itself, in place. Use it at once and let it go; never copy it.
