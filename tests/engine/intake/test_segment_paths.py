@@ -105,6 +105,18 @@ def test_an_envelope_means_its_calls(payloads: list[bytes], sent_at: Any) -> Non
     assert seen(FAST.segment(mixed, "app", NOW)) == seen(GENERAL.segment(mixed, "app", NOW))
 
 
+@pytest.mark.parametrize(
+    ("sent_at", "reason"),
+    [(b'"\xff"', "invalid_utf8"), (b'"\\ud800"', "lone_surrogate"), (b"1e999", "number_out_of_range")],
+)
+def test_an_envelope_whose_time_is_no_json_is_one_dead_letter(sent_at: bytes, reason: str) -> None:
+    envelope = b'{"batch":[' + raw() + b'],"sentAt":' + sent_at + b"}"
+    for intake in (FAST, GENERAL):
+        result = intake.segment([envelope, raw(messageId="m-2")], "app", NOW)
+        assert [letter.reason for letter in result.dead_letters] == [reason]
+        assert len(result.batch) == 1
+
+
 def test_the_compiled_path_takes_ordinary_payloads() -> None:
     ordinary = [
         raw(),

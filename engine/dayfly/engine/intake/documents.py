@@ -114,9 +114,11 @@ def split_envelope(raw: bytes) -> tuple[list[bytes], str | None] | None:
     """
     try:
         envelope = _ENVELOPE.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+        # Raw members are not validated by msgspec: one that is no JSON makes the whole body none, which the reader of
+        # single calls then refuses with the reason.
+        sent_at = None if envelope.sent_at is msgspec.UNSET else read_json(bytes(envelope.sent_at))
+    except (msgspec.DecodeError, RecursionError, IntakeError):
         return None
-    sent_at = None if envelope.sent_at is msgspec.UNSET else read_json(bytes(envelope.sent_at))
     return [bytes(item) for item in envelope.batch], sent_at if isinstance(sent_at, str) else None
 
 

@@ -119,8 +119,6 @@ def _string_end(data: Bytes, at: int, end: int, stops: Words, origin: int) -> tu
             at += 64 - (place & 63)
             continue
         at += first_bit(marks)
-        if at >= end:
-            break
         byte = load8(data, at)
         if byte == QUOTE:
             return at, escaped
@@ -221,7 +219,7 @@ def scan(data: Bytes, at: int, end: int, tape: Ints, stack: Ints, stops: Words) 
     empty = load8(data, at) == CLOSE_BRACE
     while True:
         if not empty:
-            if at >= end:
+            if at >= end:  # not the rest of the batch for every object that is never closed
                 return -1
             current = UNRECORDED
             if not in_array:
