@@ -110,8 +110,7 @@ class LineageStore:
             LineageError: the block is malformed, its shape was not declared, it does not cover exactly the order's fields and
                 consents, or `jti` or the order has other lineage already.
         """
-        block = covered(order.lineage)
-        _check_covers(order, block, self._shape(block.shape))
+        check_lineage(order, self._shape)
         entry = _Entry(
             jti,
             order.order_id,
@@ -310,15 +309,15 @@ def _check_covers(order: FragmentOrder, block: Covered, shape: LineageShape) -> 
         )
 
 
-def check_lineage(order: FragmentOrder, shape_of: Callable[[LineageBlock], LineageShape]) -> None:
+def check_lineage(order: FragmentOrder, shape_of: Callable[[bytes], LineageShape]) -> None:
     """Check that an order's block is well formed and covers exactly its fields and consents.
 
     Args:
         order: About to be kept.
-        shape_of: The declared shape of a block; raises where there is none.
+        shape_of: The declared shape of a digest; raises where there is none.
 
     Raises:
         LineageError: As `LineageStore.put`.
     """
-    block = decode(order.lineage)
-    _check_covers(order, block, shape_of(block))
+    block = covered(order.lineage)
+    _check_covers(order, block, shape_of(block.shape))

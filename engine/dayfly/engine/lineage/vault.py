@@ -258,7 +258,7 @@ class LineageVault(Explaining):
             issued_at_ms=entry.issued_at_ms,
             expires_at_ms=entry.expires_at_ms,
             block=block,
-            shape=self._shape(block),
+            shape=self._shape(block.shape),
         )
 
     def jti_of(self, order_id: str) -> str:
@@ -306,10 +306,10 @@ class LineageVault(Explaining):
             subject, digest_size=_SUBJECT_BYTES, key=self._subject_key, person=b"dayfly-lineage-s"
         ).digest()
 
-    def _shape(self, block: LineageBlock) -> LineageShape:
-        shape = self._shapes.get(block.shape)
+    def _shape(self, digest: bytes) -> LineageShape:
+        shape = self._shapes.get(digest)
         if shape is None:
             raise LineageError(
-                f"shape={block.shape.hex()} must be declared; declare the policy's shapes before its fragments"
+                f"shape={digest.hex()} must be declared; declare the policy's shapes before its fragments"
             )
         return shape
