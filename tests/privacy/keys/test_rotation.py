@@ -73,7 +73,8 @@ def test_a_new_signing_key_is_published_at_once_and_used_one_cache_period_later(
 def test_an_old_signature_verifies_until_its_fragments_end_and_then_its_key_leaves_the_set(
     provider: FileKeyProvider,
 ) -> None:
-    token = provider.signing(NOW_MS).signing_key(NOW_MS, NOW_MS + TTL_MS).sign(Profile.F1, b'{"iss":"shop"}')
+    signer = provider.signing(NOW_MS).signing_key(NOW_MS, NOW_MS + TTL_MS)
+    token, _ = signer.sign(Profile.F0, b'{"iss":"shop"}')
     (old,) = kids(provider, NOW_MS)
     new = provider.rotate_signing(NOW_MS).key.kid
     end = NOW_MS + CACHE_MS + TTL_MS + SKEW_MS
