@@ -152,8 +152,9 @@ def test_nothing_begins_at_or_after_the_end_of_a_fragment() -> None:
 
 def test_a_fragment_that_comes_expired_is_never_queued() -> None:
     with open_delivery() as delivery:
-        delivery.take([ready(1, expires_at_ms=NOW)], now_ms=NOW)
-        assert begin(delivery) == []
+        delivery.take([ready(1, expires_at_ms=NOW), ready(2, expires_at_ms=NOW + 1)], now_ms=NOW)
+        assert delivery.endpoints(now_ms=NOW)[0].queued == 1
+        assert [json.loads(send.body)["subject"] for send in begin(delivery)] == ["jti-2"]
         assert delivery.token("jti-1", CRM, now_ms=NOW) is None
 
 
@@ -187,6 +188,13 @@ def test_an_older_version_that_comes_late_is_never_sent() -> None:
         delivery.take([ready(2, subject_digest=b"s", version=8)], now_ms=NOW)
         assert [json.loads(send.body)["subject"] for send in begin(delivery)] == ["jti-1"]
         assert delivery.token("jti-2", CRM, now_ms=NOW) is None
+
+
+def test_equal_versions_do_not_replace_each_other() -> None:
+    with open_delivery() as delivery:
+        delivery.take([ready(1, subject_digest=b"s", version=4)], now_ms=NOW)
+        delivery.take([ready(2, subject_digest=b"s", version=4)], now_ms=NOW)
+        assert len(begin(delivery)) == 2
 
 
 def test_other_subjects_other_audiences_and_unnamed_subjects_replace_nothing() -> None:

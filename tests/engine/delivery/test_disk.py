@@ -54,6 +54,23 @@ def test_tokens_are_in_no_file_after_expiry_whatever_the_order_of_their_deaths(t
         assert found(tmp_path, everything) == []
 
 
+def test_a_token_is_in_the_file_until_the_instant_of_its_expiry(tmp_path: Path) -> None:
+    with open_delivery(tmp_path / "delivery.db", PULL) as delivery:
+        delivery.take([ready(1, token=token_of(1))], now_ms=NOW)
+        work = delivery.step([], now_ms=NOW + TTL - 1)
+        assert work.wake_ms == NOW + TTL
+        assert found(tmp_path, range(1, 2)) == [1]
+        delivery.step([], now_ms=NOW + TTL + 999)
+        assert found(tmp_path, range(1, 2)) == []
+
+
+def test_tokens_at_exactly_their_expiry_are_deleted() -> None:
+    with open_delivery(":memory:", PULL) as delivery:
+        delivery.take([ready(1)], now_ms=NOW)
+        delivery.step([], now_ms=NOW + TTL)
+        assert delivery._store.rows("SELECT * FROM tokens") == []
+
+
 def test_tokens_of_recalled_ended_and_superseded_fragments_are_gone_within_a_second(tmp_path: Path) -> None:
     with open_delivery(tmp_path / "delivery.db", PULL) as delivery:
         delivery.step([], now_ms=NOW)

@@ -140,6 +140,15 @@ def test_a_message_may_begin_one_millisecond_before_its_end_and_not_at_it() -> N
     assert (step.begin, step.ended) == ((), (0,))
 
 
+@pytest.mark.parametrize(("settled_ms", "expected"), [(9_999, (None, 10_099)), (10_000, ("expired", 0))])
+def test_a_failure_at_the_end_of_a_message_is_its_last(
+    settled_ms: int, expected: tuple[str | None, int]
+) -> None:
+    plan = plan_of(1)
+    plan.next(0)
+    assert plan.settle(0, ERROR, settled_ms) == expected
+
+
 def test_no_more_messages_are_in_flight_than_allowed() -> None:
     plan = plan_of(5)
     assert plan.next(0).begin == (0, 1)
