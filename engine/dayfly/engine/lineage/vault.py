@@ -21,7 +21,7 @@ from dayfly.engine.errors import LineageError
 from dayfly.privacy.fragments import FragmentOrder
 from dayfly.privacy.keys import DataKeys
 
-from .block import LineageBlock, decode
+from .block import decode
 from .explain import FragmentLineage
 from .explaining import Explaining
 from .shape import LineageShape, shape_from_bytes

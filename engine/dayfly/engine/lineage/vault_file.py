@@ -62,7 +62,6 @@ class VaultFile:
                     self._connection.execute(f"PRAGMA {setting}")
                 if self._version() == 0:
                     self._make()
-                self._connection.executescript("BEGIN EXCLUSIVE; COMMIT;")
         except BaseException:
             self._connection.close()
             raise
