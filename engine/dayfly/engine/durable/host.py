@@ -14,9 +14,11 @@ from dayfly.engine.durable.effects import Effects, Leased, Unminted, encode_effe
 from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.input_frames import encode_inputs
 from dayfly.engine.durable.standing import Standing
+from dayfly.engine.errors import EngineFailed
 from dayfly.engine.inputs import Input
 from dayfly.engine.intake import IntakeResult, RejectedEvent
 from dayfly.engine.runtime import MemoryEngine, Outcome
+from dayfly.privacy.errors import DayflyError
 from dayfly.privacy.fragments import Lease, LeaseRequest
 from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 
@@ -45,7 +47,7 @@ class Turn:
         position: Log position that must be durable first.
         items: Feed items.
         audit: Lines of the audit log.
-        lineage: Writes to the lineage store.
+        lineage: Writes to the lineage vault, to be called with `position`.
         letters: Dead letters of the intake.
         stones: Size of the tombstone log.
     """
@@ -53,7 +55,7 @@ class Turn:
     position: int = 0
     items: list[FeedItem] = field(default_factory=list)
     audit: list[bytes] = field(default_factory=list)
-    lineage: list[Callable[[], object]] = field(default_factory=list)
+    lineage: list[Callable[[int], object]] = field(default_factory=list)
     letters: list[RejectedEvent] = field(default_factory=list)
     stones: int = 0
 
@@ -111,8 +113,20 @@ class Host:
         self.log_effects()
         self._log.wait(self.position)
 
+    @property
+    def fresh_items(self) -> list[FeedItem]:
+        """Feed items of the turn that has not ended."""
+        return self._turn.items
+
     def _append(self, kind: int, payload: bytes) -> int:
-        self.position = self._log.append(kind, payload)
+        try:
+            self.position = self._log.append(kind, payload)
+        except (
+            DayflyError
+        ) as error:  # the state has it and the log has not: nothing may be decided with it any more
+            raise EngineFailed(
+                f"engine=<failed> must be opened again: {error}; what was acknowledged is safe on disk"
+            ) from error
         self.logged_bytes += len(payload)
         return self.position
 
@@ -145,6 +159,10 @@ class Host:
         # What time brings is noted first: where the inputs are refused, deaths of this instant must not be lost with them.
         self.note(self.engine.apply([], now_ms))
         return self.note(self.engine.apply(inputs, now_ms))
+
+    def carried_out(self, position: int) -> None:
+        """The decisions of all inputs up to a position are carried out by what is noted now."""
+        self._covers = max(self._covers, position)
 
     def note(self, outcome: Outcome) -> Outcome:
         """Remember what an engine call brought, to be logged at the end of the turn."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from dayfly.engine.durable.feed import Feed
+from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.recovery import POLICY, SHARD, STANDING
 from dayfly.engine.durable.settings import EngineSettings
@@ -45,7 +45,7 @@ class Keeper:
     Args:
         host: Whose state.
         log, files: Where it goes.
-        feed: Whose items go with it.
+        items: Feed items up to now, those that wait for the log included: the log before the snapshot will be gone.
         settings: How often, and how many are kept.
         sync_views: Makes durable whatever lags behind the log; called by the writing thread before log is forgotten.
         monotonic: Seconds of a clock that only measures time between snapshots.
@@ -60,7 +60,7 @@ class Keeper:
         host: Host,
         log: DurableLog,
         files: SnapshotFiles,
-        feed: Feed,
+        items: Callable[[], list[FeedItem]],
         settings: EngineSettings,
         *,
         sync_views: Callable[[], object],
@@ -69,7 +69,7 @@ class Keeper:
         self._host: Final = host
         self._log: Final = log
         self._files: Final = files
-        self._feed: Final = feed
+        self._items: Final = items
         self._settings: Final = settings
         self._sync_views: Final = sync_views
         self._monotonic: Final = monotonic
@@ -101,7 +101,7 @@ class Keeper:
         self._since = self._monotonic()
         host.logged_bytes = 0
         shard = host.engine.shard.image()
-        standing = host.standing.to_bytes(self._feed.kept())
+        standing = host.standing.to_bytes([*self._items(), *host.fresh_items])
         source = host.engine.shard.policy.source
         return host.position, lambda: {POLICY: source, SHARD: shard(), STANDING: standing}
 
@@ -143,7 +143,10 @@ class Keeper:
         """
         with self._writing:
             self._log.wait(position)
-            if position not in self._files.positions():
+            there = self._files.positions()
+            if there and there[-1] > position:
+                return  # an erasure overtook it: what it holds may not be written any more
+            if position not in there:
                 self._files.write(position, parts(), verify=verify)
             self._sync_views()
             kept = self._files.positions()[-(keep or self._settings.snapshots_kept) :]

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from dayfly.engine.deadletters import DeadLetters, DeadLetterSettings
 from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.erasure import Erasures
 from dayfly.engine.durable.feed import Feed
@@ -24,8 +25,8 @@ from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
 from dayfly.engine.durable.views import AuditFile, Views, heal_views
 from dayfly.engine.durable.work import Work, WorkQueue
 from dayfly.engine.errors import EngineClosed, EngineFailed, LogFailed, RunError, StoreError
-from dayfly.engine.intake import DeadLetterFile, IntakeKeys
-from dayfly.engine.lineage import LineageStore
+from dayfly.engine.intake import IntakeKeys
+from dayfly.engine.lineage.vault import LineageVault, VaultSettings
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.runtime import EngineKeys, MemoryEngine, Resume
 from dayfly.engine.store import (
@@ -48,6 +49,8 @@ __all__ = ["Outside", "Running", "engine_keys", "open_store", "series_of"]
 T = TypeVar("T")
 
 KEY_FILE: Final = "keys.slots"
+UPKEEP_MS: Final = 60_000
+"""How often retention ends are looked for."""
 
 
 def _wall_ms() -> int:
@@ -66,6 +69,7 @@ class Outside:
         fragments: Limits of the fragment service.
         log: How the log is laid out and commits.
         disk: File operations of log and snapshots.
+        lineage, letters: Periods and retention of lineage and dead letters.
     """
 
     now_ms: Callable[[], int] = _wall_ms
@@ -75,6 +79,8 @@ class Outside:
     fragments: ServiceSettings = field(default_factory=ServiceSettings)
     log: LogSettings = field(default_factory=LogSettings)
     disk: Disk = LOCAL_DISK
+    lineage: VaultSettings = field(default_factory=VaultSettings)
+    letters: DeadLetterSettings = field(default_factory=DeadLetterSettings)
 
 
 @dataclass(slots=True)
@@ -92,6 +98,7 @@ class Running:
     clock: SteadyClock
     recovered: Recovered
     settings: EngineSettings
+    forget_probe_days: Callable[[int], object]
     keeper: Keeper = field(init=False)
     erasures: Erasures = field(init=False)
     loop: Loop = field(init=False)
@@ -99,6 +106,7 @@ class Running:
     failure: EngineFailed | None = None
     closed: bool = False
     next_checkpoint_ms: int = 0
+    next_upkeep_ms: int = 0
     signed: int = 0
 
     def do(self, run: Callable[[int], T], *, weight: int = 1) -> T:
@@ -134,6 +142,7 @@ class Running:
         for work in self.queue.close():
             if work.future.set_running_or_notify_cancel():
                 work.future.set_exception(self.failure)
+        self.loop.halt()
         self.releases.fail(self.failure)
         self.feed.close()
         self.host.engine.fragments.destroy_keys()
@@ -211,6 +220,11 @@ class Running:
             if len(self.graves) > self.signed:
                 self.host.engine.fragments.checkpoint(now_ms)
                 self.signed = len(self.graves)
+            self.views.flush()
+        if now_ms >= self.next_upkeep_ms:
+            self.next_upkeep_ms = now_ms + UPKEEP_MS
+            self.views.expire(now_ms)
+            self.forget_probe_days(now_ms)
         if self.keeper.due():
             self.keeper.begin()
 
@@ -228,6 +242,12 @@ def engine_keys(keys: KeyProvider, slots: SlotKeys, now_ms: int) -> EngineKeys:
         lineage=keys.key(KeyName.LINEAGE),
         audit=keys.key(KeyName.AUDIT),
     )
+
+
+def _probe_days(secrets: EngineKeys, slots: SlotKeys) -> Callable[[int], object]:
+    """Destroys the probe keys of earlier days, also when no probe comes."""
+    probes, days = secrets.intake.probes, ProbeDayKeys(slots)
+    return lambda now_ms: None if probes is None else days.forget_before(probes.local_day(now_ms))
 
 
 def series_of(key: bytes) -> Callable[[bytes, str], bytes]:
@@ -280,7 +300,7 @@ def open_store(
             progress=progress,
             expected_people=settings.expected_people,
         )
-        base = _Base(folder, log, files, slots, secrets, recovered, stack)
+        base = _Base(folder, keys.tenant_id, log, files, slots, secrets, recovered, stack)
         running = _assembled(base, recipients, settings, outside)
         running.start(policy)
         for _ in recovered.erasures[-1:]:
@@ -320,6 +340,7 @@ class _Base:
     """What is there once a store was read."""
 
     folder: Path
+    tenant: bytes
     log: Log
     files: Snapshots
     slots: SlotKeys
@@ -340,10 +361,14 @@ def _assembled(
     stack.callback(graves.close)
     for first, entries in recovered.stones:
         graves.restore(first, entries)
-    lineage = LineageView(LineageStore.open(folder / "lineage.dayfly", subject_key=secrets.lineage))
+    sealed: Any = {"keys": base.slots, "tenant": base.tenant, "random_bytes": outside.random_bytes}
+    vault = LineageVault(
+        folder / "lineage.db", subject_key=secrets.lineage, settings=outside.lineage, **sealed
+    )
+    lineage = LineageView(vault)
     audit = AuditFile(folder / "audit.jsonl")
     stack.callback(audit.close)
-    letters = DeadLetterFile(folder / "dead-letters.jsonl")
+    letters = DeadLetters(folder / "dead", settings=outside.letters, **sealed)
     stack.callback(letters.close)
     views = Views(audit, lineage, letters, graves)
     engine = MemoryEngine(
@@ -378,9 +403,12 @@ def _assembled(
         clock=SteadyClock(outside.now_ms, start_ms=recovered.shard.clock_ms),
         recovered=recovered,
         settings=settings,
+        forget_probe_days=_probe_days(secrets, base.slots),
     )
     heal_views(views, recovered)
-    running.keeper = Keeper(host, log, base.files, feed, settings, sync_views=running.sync_views)
+    running.keeper = Keeper(
+        host, log, base.files, running.releases.items, settings, sync_views=running.sync_views
+    )
     running.erasures = Erasures(
         host,
         running.keeper,

@@ -6,8 +6,8 @@ from typing import Final
 from dayfly.engine.decisions import OrderMade
 from dayfly.engine.durable.effects import Counted, Ended, Minted
 from dayfly.engine.lineage.explain import Explanation
-from dayfly.engine.lineage.seam import LineageReads
 from dayfly.engine.lineage.shape import LineageShape
+from dayfly.engine.lineage.vault import LineageVault
 from dayfly.engine.runtime import Outcome
 from dayfly.privacy.fragments import Destroyed, Fragment, FragmentOrder, OrderField, Profile
 from dayfly.privacy.transfers import FieldClass, TransferCounts
@@ -42,57 +42,60 @@ class RecordedCounts(TransferCounts):
 
 
 class LineageView:
-    """A lineage store that lags behind the log: what was put waits until the frame that states it is durable.
+    """A lineage vault that lags behind the log: what was put waits until the frame that states it is durable.
 
     A fragment whose frame was lost with a crash was never handed out; its order is minted again under another name, and
-    the store must not know the first one.
+    the vault must not know the first one.
     """
 
-    def __init__(self, store: LineageReads) -> None:
-        self._store: Final = store
-        self._waiting: list[Callable[[], object]] = []
+    def __init__(self, vault: LineageVault) -> None:
+        self.vault: Final = vault
+        self._waiting: list[Callable[[int], object]] = []
 
     def declare(self, shapes: Iterable[LineageShape]) -> None:
         """At once: shapes are no decision and hold nothing of a person."""
-        self._store.declare(shapes)
+        self.vault.declare(shapes)
 
     def put(self, jti: str, order: FragmentOrder) -> None:
         """Wait for durability."""
-        self._waiting.append(lambda: self._store.put(jti, order))
+        self._waiting.append(lambda position: self.vault.put(jti, order, position=position))
 
     def merge(self, subject: bytes, other: bytes) -> None:
         """Wait for durability."""
-        self._waiting.append(lambda: self._store.merge(subject, other))
+        self._waiting.append(lambda position: self.vault.merge(subject, other, position=position))
 
     def erase(self, subject: bytes) -> int:
-        """Wait for durability; the number is told by `flush` only."""
-        self._waiting.append(lambda: self._store.erase(subject))
+        """Wait for durability; nothing is gone yet, so 0."""
+        self._waiting.append(lambda position: self.vault.erase(subject, position=position))
         return 0
 
-    def take_waiting(self) -> list[Callable[[], object]]:
-        """What waits, to be run when the log is durable up to here."""
+    def take_waiting(self) -> list[Callable[[int], object]]:
+        """What waits, to be called with its log position when that is durable."""
         waiting, self._waiting = self._waiting, []
         return waiting
 
     def explain(self, jti: str, field: str) -> Explanation:
-        """From the store."""
-        return self._store.explain(jti, field)
+        """From the vault."""
+        self.vault.flush()
+        return self.vault.explain(jti, field)
 
     def explain_all(self, jti: str) -> tuple[Explanation, ...]:
-        """From the store."""
-        return self._store.explain_all(jti)
+        """From the vault."""
+        self.vault.flush()
+        return self.vault.explain_all(jti)
 
     def jti_of(self, order_id: str) -> str:
-        """From the store."""
-        return self._store.jti_of(order_id)
+        """From the vault."""
+        self.vault.flush()
+        return self.vault.jti_of(order_id)
 
     def sync(self) -> None:
-        """Make what reached the store durable."""
-        self._store.sync()
+        """Make what reached the vault durable."""
+        self.vault.sync()
 
     def close(self) -> None:
-        """Release the store."""
-        self._store.close()
+        """Release the vault."""
+        self.vault.close()
 
 
 def without_values(order: FragmentOrder) -> FragmentOrder:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
-from dayfly.engine.decisions import OrderMade, Recall
+from dayfly.engine.decisions import OrderMade, Recall, TagChange
 from dayfly.engine.durable.effects import Minted, decode_effects
 from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.host import EFFECTS, INPUTS
@@ -57,10 +57,10 @@ class Recovered:
         shard: As it was after the newest durable inputs.
         standing: Folded effects.
         items: Feed items still kept.
-        orders, recalls: Decided by durable inputs and not carried out.
+        orders, recalls, tags: Decided by durable inputs and not carried out, by the position of the inputs.
         erasures: Subjects erased by replayed inputs: their traces before must still be destroyed.
-        lineage: What the lineage store may have missed: fragments minted and subjects merged, in order.
-        audit, letters: Lines and dead letters that their files may have missed.
+        lineage: What the lineage vault may have missed, with log positions: fragments minted, subjects merged and erased.
+        audit, letters: Audit lines, and dead letters with log positions, that their files may have missed.
         stones: What the tombstone log may have missed: index of the first entry, and the entries.
         position: Of the newest frame, or of the snapshot.
         frames, events: Replayed.
@@ -71,10 +71,11 @@ class Recovered:
     items: list[FeedItem]
     orders: dict[int, list[OrderMade]] = field(default_factory=dict)
     recalls: dict[int, list[Recall]] = field(default_factory=dict)
+    tags: dict[int, list[TagChange]] = field(default_factory=dict)
     erasures: list[bytes] = field(default_factory=list)
-    lineage: list[Minted | Merge | Erase] = field(default_factory=list)
+    lineage: list[tuple[int, Minted | Merge | Erase]] = field(default_factory=list)
     audit: list[bytes] = field(default_factory=list)
-    letters: list[RejectedEvent] = field(default_factory=list)
+    letters: list[tuple[int, tuple[RejectedEvent, ...]]] = field(default_factory=list)
     stones: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
     position: int = 0
     frames: int = 0
@@ -89,6 +90,11 @@ class Recovered:
     def undone_recalls(self) -> list[Recall]:
         """Recalls that nobody carried out, oldest first."""
         return [recall for position in sorted(self.recalls) for recall in self.recalls[position]]
+
+    @property
+    def undone_tags(self) -> list[TagChange]:
+        """Tag changes that no feed item tells of, oldest first."""
+        return [change for position in sorted(self.tags) for change in self.tags[position]]
 
 
 def fresh_parts(policy: Policy, series: Callable[[bytes, str], bytes]) -> dict[str, bytes]:
@@ -163,28 +169,32 @@ def _inputs(recovered: Recovered, frame: StoredFrame) -> None:
         recovered.orders[frame.position] = list(decisions.orders)
     if decisions.recalls:
         recovered.recalls[frame.position] = list(decisions.recalls)
+    if decisions.tags:
+        recovered.tags[frame.position] = list(decisions.tags)
     for item in inputs:
-        _note(recovered, item)
+        _note(recovered, item, frame.position)
     recovered.events += sum(len(item) for item in inputs if isinstance(item, EventBatch))
 
 
-def _note(recovered: Recovered, item: Input) -> None:
+def _note(recovered: Recovered, item: Input, position: int) -> None:
     if isinstance(item, Erase):
         recovered.erasures.append(item.subject)
     if isinstance(item, Erase | Merge):
-        recovered.lineage.append(item)
+        recovered.lineage.append((position, item))
 
 
 def _effects(recovered: Recovered, frame: StoredFrame) -> None:
     effects = decode_effects(frame.payload)
     recovered.items += recovered.standing.fold(effects)
-    recovered.lineage += effects.minted
+    recovered.lineage += [(frame.position, minted) for minted in effects.minted]
     recovered.audit += effects.audit
-    recovered.letters += effects.letters
+    if effects.letters:
+        recovered.letters.append((frame.position, effects.letters))
     if effects.stones:
         recovered.stones.append((effects.first_stone, effects.stones))
     _drop_covered(recovered.orders, effects.covers)
     _drop_covered(recovered.recalls, effects.covers)
+    _drop_covered(recovered.tags, effects.covers)
 
 
 def _drop_covered(undone: dict[int, list[T]], covers: int) -> None:

@@ -39,6 +39,9 @@ def carry_out_undone(host: Host, recovered: Recovered, now_ms: int) -> None:
         for order_id, leases in host.standing.untold.items()
         if order_id in live
     ]
+    host.carried_out(recovered.position)
+    # Tag changes of the past come before those that time has brought since.
+    host.note(Outcome(Decisions(tags=tuple(recovered.undone_tags))))
     host.standing.untold.clear()
     host.note(host.engine.apply(ended, now_ms))
     recalls = recovered.undone_recalls
