@@ -156,6 +156,13 @@ def test_fragments_are_found_in_runs_and_behind_them(opener: Opener, monkeypatch
     assert again.jti_of("order-15") == "jti-15"
 
 
+def test_a_name_is_found_where_an_entry_begins_and_nowhere_else() -> None:
+    """Bytes of a name may also lie across two entries."""
+    name = b"\1\1\1\1\1\1\1\1"
+    names = b"\0" * 4 + b"\1" * 4 + b"\1" * 4 + name + b"\7\0\0\0" + name + b"\1\0\0\0"
+    assert vault_names._places(names, name) == [12, 24]
+
+
 class VaultAgainstStore(RuleBasedStateMachine):
     """Any sequence of puts, merges, erasures, flushes and reopenings against the store in memory."""
 
