@@ -13,7 +13,7 @@ from dayfly.privacy.keys import KeyProvider, SlotKeys
 ONE_BY_ONE = LogSettings(segment_bytes=1 << 20, align_bytes=512, max_commit_bytes=1)
 """Every frame is a record of its own, so that a crash can part inputs from their effects."""
 
-VIEWS = ("audit.jsonl", "dead-letters.jsonl", "tombstones", "lineage", "lineage.dayfly")
+VIEWS = ("audit.jsonl", "dead", "tombstones", "lineage.db", "lineage.db-wal", "lineage.db-shm")
 """What may lag behind the log."""
 
 

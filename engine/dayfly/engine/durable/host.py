@@ -47,7 +47,7 @@ class Turn:
         position: Log position that must be durable first.
         items: Feed items.
         audit: Lines of the audit log.
-        lineage: Writes to the lineage vault, to be called with `position`.
+        lineage: Writes to the lineage vault, in the order of the log.
         letters: Dead letters of the intake.
         stones: Size of the tombstone log.
     """
@@ -55,7 +55,7 @@ class Turn:
     position: int = 0
     items: list[FeedItem] = field(default_factory=list)
     audit: list[bytes] = field(default_factory=list)
-    lineage: list[Callable[[int], object]] = field(default_factory=list)
+    lineage: list[Callable[[], object]] = field(default_factory=list)
     letters: list[RejectedEvent] = field(default_factory=list)
     stones: int = 0
 
@@ -90,6 +90,7 @@ class Host:
         self._leased: list[Leased] = []
         self._audit: list[bytes] = []
         self._letters: list[RejectedEvent] = []
+        self._erased = 0
 
     def use(self, engine: MemoryEngine, lineage: recording.LineageView, graves: DurableGraveyard) -> None:
         """Take the engine whose recorders these are."""
@@ -102,7 +103,7 @@ class Host:
     def tap(self, inputs: Sequence[Input], now_ms: int, decisions: Decisions) -> None:
         """Log what the shard was told. Time that passes without a decision needs no frame: the next one brings it."""
         if inputs or decisions.orders or decisions.recalls or decisions.tags or decisions.refusals:
-            self._covers = self._append(INPUTS, encode_inputs(inputs, now_ms))
+            self._covers = self._lineage.inputs = self._append(INPUTS, encode_inputs(inputs, now_ms))
 
     def audit(self, line: bytes) -> None:
         """Note a line of the audit log."""
@@ -121,9 +122,8 @@ class Host:
     def _append(self, kind: int, payload: bytes) -> int:
         try:
             self.position = self._log.append(kind, payload)
-        except (
-            DayflyError
-        ) as error:  # the state has it and the log has not: nothing may be decided with it any more
+        except DayflyError as error:
+            # The state has it and the log has not: nothing may be decided with this state any more.
             raise EngineFailed(
                 f"engine=<failed> must be opened again: {error}; what was acknowledged is safe on disk"
             ) from error
@@ -160,6 +160,21 @@ class Host:
         self.note(self.engine.apply([], now_ms))
         return self.note(self.engine.apply(inputs, now_ms))
 
+    def erase(self, subject: bytes, now_ms: int) -> tuple[int, Outcome]:
+        """Erase a person from the shard; returns the log position and what it brought. `Erasures` does the rest."""
+        self.note(self.engine.apply([], now_ms))
+        self.log_effects()  # what was decided before is told of before
+        names = self.engine.shard.names_of(subject)
+        outcome = self.note(self.engine.erase(subject, now_ms))
+        for name in names:
+            self.engine.lineage.erase(name)
+        self.standing.erasing[self._covers] = names
+        return self._covers, outcome
+
+    def erased(self, position: int) -> None:
+        """Note that erasures up to a position are complete."""
+        self._erased = position
+
     def carried_out(self, position: int) -> None:
         """The decisions of all inputs up to a position are carried out by what is noted now."""
         self._covers = max(self._covers, position)
@@ -187,11 +202,12 @@ class Host:
         """Log what was noted since the last time, as one frame; none where there was nothing."""
         effects = self._effects()
         if effects is not None:
-            self._append(EFFECTS, encode_effects(effects))
+            self._lineage.logged(self._append(EFFECTS, encode_effects(effects)))
             self._turn.items += self.standing.fold(effects)
             self._turn.audit += effects.audit
             self._turn.letters += effects.letters
         self._outcomes, self._leased, self._audit, self._letters = [], [], [], []
+        self._erased = 0
 
     def _effects(self) -> Effects | None:
         """What was noted; None when it was nothing."""
@@ -209,7 +225,7 @@ class Host:
         stones = self._graves.entries(known) if len(self._graves) > known else ()
         if not (
             tags or minted or recalled or ended or refused or counted or stones
-            or self._leased or self._audit or self._letters
+            or self._leased or self._audit or self._letters or self._erased
         ):  # fmt: skip
             return None
         return Effects(
@@ -225,6 +241,7 @@ class Host:
             tags=tuple(tags),
             audit=tuple(self._audit),
             letters=tuple(self._letters),
+            erased=self._erased,
             first_stone=known,
             stones=stones,
         )

@@ -143,10 +143,9 @@ class Keeper:
         """
         with self._writing:
             self._log.wait(position)
-            there = self._files.positions()
-            if there and there[-1] > position:
-                return  # an erasure overtook it: what it holds may not be written any more
-            if position not in there:
+            newest = max(self._files.positions(), default=-1)
+            # One that was overtaken is not written: an erasure may have come between, and it still holds the person.
+            if newest < position or (newest == position and verify):
                 self._files.write(position, parts(), verify=verify)
             self._sync_views()
             kept = self._files.positions()[-(keep or self._settings.snapshots_kept) :]

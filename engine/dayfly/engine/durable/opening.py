@@ -1,6 +1,7 @@
 """Opening a store: check the folder, recover, bury what died with the last process, and start the engine's thread."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -108,6 +109,7 @@ class Running:
     next_checkpoint_ms: int = 0
     next_upkeep_ms: int = 0
     signed: int = 0
+    viewing: threading.Lock = field(default_factory=threading.Lock)
 
     def do(self, run: Callable[[int], T], *, weight: int = 1) -> T:
         """Run something on the engine's thread, and wait until it is durable.
@@ -158,21 +160,24 @@ class Running:
         for work in self.queue.close():
             if work.future.set_running_or_notify_cancel():
                 work.future.set_exception(refused)
-        try:
+        with self.stack:  # whatever goes wrong, keys are destroyed and the folder is released
+            self.keeper.stop()
             if self.failure is None:
                 self._last_turn()
-        finally:
-            self.keeper.stop()
-            self.feed.close()
-            self.host.engine.fragments.destroy_keys()
-            self.views.lineage.close()
-            self.stack.close()
+
+    def abandon(self) -> None:
+        """Stop all threads and destroy every key; whatever was not logged is lost."""
+        self.loop.halt()
+        self.loop.stop()
+        self.keeper.stop()
+        self.feed.close()
+        self.host.engine.fragments.destroy_keys()
 
     def _last_turn(self) -> None:
         """Destroy what is alive, log the deaths, and write a last snapshot so that the next start is quick."""
         self.host.close_fragments()
+        self.signed = len(self.graves)
         self._settle()
-        self.keeper.stop()
         self.keeper.write(*self.keeper.image())
 
     def _settle(self) -> None:
@@ -185,22 +190,27 @@ class Running:
 
     def write_views(self) -> None:
         """Write what became durable into the views; on the engine's thread, or when it has ended."""
-        self.views.write(self.releases.take_views())
+        with self.viewing:
+            self.views.write(self.releases.take_views())
 
     def sync_views(self) -> None:
         """Make the views durable up to now; from any thread."""
-        if not self.loop.running:
-            self.write_views()
-            self.views.sync()
-            return
-        future: Future[None] = Future()
+        if self.loop.running:
+            self.do(self._sync_views)
+        else:
+            self._sync_views(self.clock())
 
-        def run(_: int) -> None:
-            self.write_views()
+    def _sync_views(self, now_ms: int) -> None:
+        self.write_views()
+        self._sign(now_ms)
+        with self.viewing:
             self.views.sync()
 
-        self.queue.put(Work(run, future))
-        future.result()
+    def _sign(self, now_ms: int) -> None:
+        """Make the tombstone log durable and sign it, where it has grown."""
+        if len(self.graves) > self.signed:
+            self.host.engine.fragments.checkpoint(now_ms)
+            self.signed = len(self.graves)
 
     def start(self, policy: Policy | None) -> None:
         """Bury the lost, do what was left undone, publish a changed policy, and start the thread."""
@@ -217,9 +227,7 @@ class Running:
         self.write_views()
         if now_ms >= self.next_checkpoint_ms:
             self.next_checkpoint_ms = now_ms + self.settings.checkpoint_ms
-            if len(self.graves) > self.signed:
-                self.host.engine.fragments.checkpoint(now_ms)
-                self.signed = len(self.graves)
+            self._sign(now_ms)
             self.views.flush()
         if now_ms >= self.next_upkeep_ms:
             self.next_upkeep_ms = now_ms + UPKEEP_MS
@@ -302,9 +310,10 @@ def open_store(
         )
         base = _Base(folder, keys.tenant_id, log, files, slots, secrets, recovered, stack)
         running = _assembled(base, recipients, settings, outside)
+        stack.callback(running.abandon)
         running.start(policy)
-        for _ in recovered.erasures[-1:]:
-            running.erasures.complete(running.host.position, running.do)
+        if pending := running.erasures.pending():
+            running.erasures.complete(pending, running.do)
         running.stack = stack.pop_all()
         return running
 
@@ -365,6 +374,7 @@ def _assembled(
     vault = LineageVault(
         folder / "lineage.db", subject_key=secrets.lineage, settings=outside.lineage, **sealed
     )
+    stack.callback(vault.close)
     lineage = LineageView(vault)
     audit = AuditFile(folder / "audit.jsonl")
     stack.callback(audit.close)

@@ -58,8 +58,8 @@ class Recovered:
         standing: Folded effects.
         items: Feed items still kept.
         orders, recalls, tags: Decided by durable inputs and not carried out, by the position of the inputs.
-        erasures: Subjects erased by replayed inputs: their traces before must still be destroyed.
-        lineage: What the lineage vault may have missed, with log positions: fragments minted, subjects merged and erased.
+        lineage: What the lineage vault may have missed, with log positions: fragments minted, subjects merged, and the
+            pseudonyms of persons erased.
         audit, letters: Audit lines, and dead letters with log positions, that their files may have missed.
         stones: What the tombstone log may have missed: index of the first entry, and the entries.
         position: Of the newest frame, or of the snapshot.
@@ -72,8 +72,7 @@ class Recovered:
     orders: dict[int, list[OrderMade]] = field(default_factory=dict)
     recalls: dict[int, list[Recall]] = field(default_factory=dict)
     tags: dict[int, list[TagChange]] = field(default_factory=dict)
-    erasures: list[bytes] = field(default_factory=list)
-    lineage: list[tuple[int, Minted | Merge | Erase]] = field(default_factory=list)
+    lineage: list[tuple[int, Minted | Merge | tuple[bytes, ...]]] = field(default_factory=list)
     audit: list[bytes] = field(default_factory=list)
     letters: list[tuple[int, tuple[RejectedEvent, ...]]] = field(default_factory=list)
     stones: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
@@ -164,6 +163,8 @@ def _take(recovered: Recovered, frame: StoredFrame) -> None:
 
 def _inputs(recovered: Recovered, frame: StoredFrame) -> None:
     inputs, now_ms = decode_inputs(frame.payload)
+    for item in inputs:
+        _note(recovered, item, frame.position)
     decisions = recovered.shard.apply(inputs, now_ms)
     if decisions.orders:
         recovered.orders[frame.position] = list(decisions.orders)
@@ -171,15 +172,16 @@ def _inputs(recovered: Recovered, frame: StoredFrame) -> None:
         recovered.recalls[frame.position] = list(decisions.recalls)
     if decisions.tags:
         recovered.tags[frame.position] = list(decisions.tags)
-    for item in inputs:
-        _note(recovered, item, frame.position)
     recovered.events += sum(len(item) for item in inputs if isinstance(item, EventBatch))
 
 
 def _note(recovered: Recovered, item: Input, position: int) -> None:
+    """Remember what is done beside the shard; before the shard is told, while it still knows who is who."""
     if isinstance(item, Erase):
-        recovered.erasures.append(item.subject)
-    if isinstance(item, Erase | Merge):
+        names = recovered.shard.names_of(item.subject)
+        recovered.standing.erasing[position] = names
+        recovered.lineage.append((position, names))
+    elif isinstance(item, Merge):
         recovered.lineage.append((position, item))
 
 

@@ -124,7 +124,7 @@ class Views:
             if turn.letters:
                 self.letters.append(turn.letters, position=turn.position)
             for write in turn.lineage:
-                write(turn.position)
+                write()
             self.graves.release(turn.stones)
 
     def flush(self) -> None:
@@ -153,7 +153,7 @@ def heal_views(views: Views, recovered: Recovered) -> None:
         elif isinstance(item, Merge):
             views.lineage.vault.merge(item.subject, item.other, position=position)
         else:
-            views.lineage.vault.erase(item.subject, position=position)
+            views.lineage.erase_now(item, position)
     for position, letters in recovered.letters:
         views.letters.append(letters, position=position)
     views.flush()
