@@ -57,10 +57,10 @@ class Reader:
         """Numbers of a person's matching events with time > `after_ms`, newest first by (time, arrival)."""
         core = self.arrays.core
         out = np.zeros(256, np.int64)
-        found = kernels_windows.collect(core, person, self.arrays.compiled.matches[match], after_ms, out)
+        found = kernels_windows.collect(self.arrays.handle, person, self.arrays.compiled.matches[match], after_ms, out)
         if found > len(out):
             out = np.zeros(found, np.int64)
-            kernels_windows.collect(core, person, self.arrays.compiled.matches[match], after_ms, out)
+            kernels_windows.collect(self.arrays.handle, person, self.arrays.compiled.matches[match], after_ms, out)
         numbers = out[:found].tolist()
         times = core.history[:, kernels_layout.H_TIME]
         return sorted(numbers, key=lambda event: (-int(times[event]), -event))
@@ -140,7 +140,7 @@ class Reader:
         row = find_member(world.members, world.meta, line_key(person, tag), False)  # noqa: FBT003 - a kernel's scalar
         if row < 0 or world.members[row, 1] == 0:
             return False, 0, 0, 0
-        _, held, since, _, until, sequence = world.members[row].tolist()
+        _, held, since, _, until, sequence = world.members[row, :6].tolist()
         return bool(held), since, until, sequence
 
     def tag_number(self, name: str) -> int:
