@@ -57,10 +57,14 @@ class Reader:
         """Numbers of a person's matching events with time > `after_ms`, newest first by (time, arrival)."""
         core = self.arrays.core
         out = np.zeros(256, np.int64)
-        found = kernels_windows.collect(self.arrays.handle, person, self.arrays.compiled.matches[match], after_ms, out)
+        found = kernels_windows.collect(
+            self.arrays.handle, person, self.arrays.compiled.matches[match], after_ms, out
+        )
         if found > len(out):
             out = np.zeros(found, np.int64)
-            kernels_windows.collect(self.arrays.handle, person, self.arrays.compiled.matches[match], after_ms, out)
+            kernels_windows.collect(
+                self.arrays.handle, person, self.arrays.compiled.matches[match], after_ms, out
+            )
         numbers = out[:found].tolist()
         times = core.history[:, kernels_layout.H_TIME]
         return sorted(numbers, key=lambda event: (-int(times[event]), -event))
