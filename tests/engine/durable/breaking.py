@@ -2,10 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
+from dayfly.engine.durable import Engine
 from dayfly.engine.store import Frame, Log, LogSettings, Snapshots
 from dayfly.engine.store.frames import BEGIN, HEAD_BYTES, HEADER_BYTES, decode_head, padded
 from dayfly.privacy.keys import KeyProvider, SlotKeys
@@ -89,3 +93,30 @@ def contents(store: Path, keys: KeyProvider) -> Contents:
             store / "log", slots, tenant=keys.tenant_id, after=found[0], settings=ONE_BY_ONE
         ) as log:
             return Contents(*found, tuple(log.frames(found[0])))
+
+
+@contextmanager
+def one_turn(engine: Engine) -> Iterator[None]:
+    """Hold the engine's thread, so that everything queued meanwhile is done in one turn."""
+    held, go_on = Event(), Event()
+
+    def hold(_: int) -> None:
+        held.set()
+        go_on.wait(30)
+
+    holder = Thread(target=engine._running.do, args=(hold,))
+    holder.start()
+    held.wait(30)
+    try:
+        yield
+    finally:
+        go_on.set()
+        holder.join()
+
+
+def wait_until(holds: Callable[[], bool], *, seconds: float = 30.0) -> None:
+    """Wait for another thread."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it must happen in time"
+        time.sleep(0.001)

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.host import Host
-from dayfly.engine.durable.recovery import POLICY, SHARD, STANDING
+from dayfly.engine.durable.recovery import METER, POLICY, SHARD, STANDING
 from dayfly.engine.durable.settings import EngineSettings
 
 __all__ = ["Keeper"]
@@ -47,7 +47,7 @@ class Keeper:
         log, files: Where it goes.
         items: Feed items up to now, those that wait for the log included: the log before the snapshot will be gone.
         settings: How often, and how many are kept.
-        sync_views: Makes durable whatever lags behind the log; called by the writing thread before log is forgotten.
+        sync_views: Makes durable whatever lags behind the log; called by the writing thread before it writes.
         monotonic: Seconds of a clock that only measures time between snapshots.
 
     Attributes:
@@ -102,8 +102,9 @@ class Keeper:
         host.logged_bytes = 0
         shard = host.engine.shard.image()
         standing = host.standing.to_bytes([*self._items(), *host.fresh_items])
+        meter = host.meter.to_bytes()
         source = host.engine.shard.policy.source
-        return host.position, lambda: {POLICY: source, SHARD: shard(), STANDING: standing}
+        return host.position, lambda: {POLICY: source, SHARD: shard(), STANDING: standing, METER: meter}
 
     def begin(self) -> None:
         """Take a snapshot now and write it in the background."""
@@ -143,11 +144,11 @@ class Keeper:
         """
         with self._writing:
             self._log.wait(position)
+            self._sync_views()  # first: once the snapshot is there, nothing before it is replayed into them any more
             newest = max(self._files.positions(), default=-1)
             # One that was overtaken is not written: an erasure may have come between, and it still holds the person.
             if newest < position or (newest == position and verify):
                 self._files.write(position, parts(), verify=verify)
-            self._sync_views()
             kept = self._files.positions()[-(keep or self._settings.snapshots_kept) :]
             self._files.drop_before(kept[0])
             self._log.truncate_before(kept[0] + 1)

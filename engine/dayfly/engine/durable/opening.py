@@ -201,6 +201,7 @@ class Running:
             self._sync_views(self.clock())
 
     def _sync_views(self, now_ms: int) -> None:
+        self.releases.durable(self.log.durable)  # the committer's thread may not have come to tell it
         self.write_views()
         self._sign(now_ms)
         with self.viewing:
