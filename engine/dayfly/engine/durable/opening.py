@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dayfly.engine.deadletters import DeadLetters, DeadLetterSettings
+from dayfly.engine.durable.backup import Backups
 from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.erasure import Erasures
 from dayfly.engine.durable.feed import Feed
@@ -26,6 +27,8 @@ from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
 from dayfly.engine.durable.views import AuditFile, Views, heal_views
 from dayfly.engine.durable.work import Work, WorkQueue
 from dayfly.engine.errors import EngineClosed, EngineFailed, LogFailed, RunError, StoreError
+from dayfly.engine.health.collect import Board
+from dayfly.engine.health.reporter import Reporter
 from dayfly.engine.intake import IntakeKeys
 from dayfly.engine.lineage.vault import LineageVault, VaultSettings
 from dayfly.engine.policy.model import Policy
@@ -102,7 +105,10 @@ class Running:
     forget_probe_days: Callable[[int], object]
     keeper: Keeper = field(init=False)
     erasures: Erasures = field(init=False)
+    backups: Backups = field(init=False)
     loop: Loop = field(init=False)
+    board: Board = field(init=False)
+    reporter: Reporter = field(init=False)
     stack: ExitStack = field(default_factory=ExitStack)
     failure: EngineFailed | None = None
     closed: bool = False
@@ -177,16 +183,23 @@ class Running:
         """Destroy what is alive, log the deaths, and write a last snapshot so that the next start is quick."""
         self.host.close_fragments()
         self.signed = len(self.graves)
-        self._settle()
+        self.settle()
         self.keeper.write(*self.keeper.image())
 
-    def _settle(self) -> None:
-        """End a turn outside the loop, and wait for it."""
+    def settle(self) -> None:
+        """End a turn outside the loop, or in the middle of one, and wait for it; the views then hold what the log holds."""
         turn = self.host.end_turn()
         self.releases.add(turn, ())
         self.log.wait(turn.position)
         self.releases.durable(turn.position)
         self.write_views()
+
+    def settle_views(self) -> None:
+        """As `settle`, with the views durable; on the engine's thread."""
+        self.settle()
+        with self.viewing:
+            self.views.flush()
+            self.views.sync()
 
     def write_views(self) -> None:
         """Write what became durable into the views; on the engine's thread, or when it has ended."""
@@ -220,8 +233,10 @@ class Running:
         carry_out_undone(self.host, self.recovered, now_ms)
         if policy is not None and policy.digest != self.host.engine.shard.policy.digest:
             self.host.note(self.host.engine.publish(policy, now_ms))
-        self._settle()
+        self.settle()
+        self.board.gather(now_ms)
         self.loop.start()
+        self.reporter.start()
 
     def after_turn(self, now_ms: int) -> None:
         """Keep views, checkpoints and snapshots up; on the engine's thread."""
@@ -234,6 +249,7 @@ class Running:
             self.next_upkeep_ms = now_ms + UPKEEP_MS
             self.views.expire(now_ms)
             self.forget_probe_days(now_ms)
+        self.board.after_turn(now_ms)
         if self.keeper.due():
             self.keeper.begin()
 
@@ -365,7 +381,7 @@ def _assembled(
     """All parts, wired together."""
     folder, log, secrets, recovered, stack = base.folder, base.log, base.secrets, base.recovered, base.stack
     standing = recovered.standing
-    host = Host(standing, log, recovered.position, tags_in_feed=settings.tags_in_feed)
+    host = Host(standing, log, recovered.position, meter=recovered.meter, tags_in_feed=settings.tags_in_feed)
     stones = TombstoneLog(folder / "tombstones", verifiers=[secrets.notes_verifier])
     graves = DurableGraveyard(stones, secrets.notes, ready=host.ready)
     stack.callback(graves.close)
@@ -429,6 +445,16 @@ def _assembled(
         now_ms=running.clock,
         random_bytes=outside.random_bytes,
     )
+    running.backups = Backups(
+        folder,
+        base.slots,
+        tenant=base.tenant,
+        keeper=running.keeper,
+        views=views,
+        stones=stones,
+        settle=running.settle_views,
+        erasing=running.erasures.pending,
+    )
     running.loop = Loop(
         host,
         running.queue,
@@ -438,6 +464,9 @@ def _assembled(
         after_turn=running.after_turn,
         failed=running.fail,
     )
+    running.board = Board(running)
+    running.reporter = Reporter(running.board, folder, every_seconds=settings.health_seconds)
+    stack.callback(lambda: running.reporter.stop(running.clock()))
     log.on_durable(running.releases.durable)
     log.on_trouble(running.trouble)
     return running
