@@ -278,4 +278,8 @@ class EngineFailed(EngineError):  # noqa: N818 - reads as the fact it states
 
 
 class FeedGap(EngineError, LookupError):  # noqa: N818 - reads as the fact it states
-    """Feed items between the position asked for and the oldest kept are gone."""
+    """Feed items between the position asked for and the oldest kept are gone. `resume_after` is where a consumer can go on."""
+
+    def __init__(self, message: str, *, resume_after: int = 0) -> None:
+        super().__init__(message)
+        self.resume_after = resume_after

@@ -15,6 +15,7 @@ from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.input_frames import encode_inputs
 from dayfly.engine.durable.standing import Standing
 from dayfly.engine.errors import EngineFailed
+from dayfly.engine.health.meter import ChannelMeter
 from dayfly.engine.inputs import Input
 from dayfly.engine.intake import IntakeResult, RejectedEvent
 from dayfly.engine.runtime import MemoryEngine, Outcome
@@ -67,6 +68,7 @@ class Host:
         standing: Folded effects of all earlier frames.
         log: Takes the frames.
         position: Of the newest frame in it.
+        meter: Counts of all earlier frames.
         tags_in_feed: Whether tag changes become feed items.
 
     Attributes:
@@ -75,8 +77,11 @@ class Host:
         logged_bytes: Of all frames since the last `forget_logged`.
     """
 
-    def __init__(self, standing: Standing, log: FrameLog, position: int, *, tags_in_feed: bool) -> None:
+    def __init__(
+        self, standing: Standing, log: FrameLog, position: int, *, meter: ChannelMeter, tags_in_feed: bool
+    ) -> None:
         self.standing = standing
+        self.meter = meter
         self.engine: MemoryEngine
         self.position = position
         self.logged_bytes = 0
@@ -104,6 +109,7 @@ class Host:
         """Log what the shard was told. Time that passes without a decision needs no frame: the next one brings it."""
         if inputs or decisions.orders or decisions.recalls or decisions.tags or decisions.refusals:
             self._covers = self._lineage.inputs = self._append(INPUTS, encode_inputs(inputs, now_ms))
+            self.meter.inputs(inputs, now_ms, decisions)
 
     def audit(self, line: bytes) -> None:
         """Note a line of the audit log."""
@@ -204,6 +210,7 @@ class Host:
         if effects is not None:
             self._lineage.logged(self._append(EFFECTS, encode_effects(effects)))
             self._turn.items += self.standing.fold(effects)
+            self.meter.effects(effects.letters, effects.audit, effects.at_ms)
             self._turn.audit += effects.audit
             self._turn.letters += effects.letters
         self._outcomes, self._leased, self._audit, self._letters = [], [], [], []

@@ -17,19 +17,21 @@ from dayfly.engine.durable.input_frames import decode_inputs
 from dayfly.engine.durable.standing import Standing, read_standing
 from dayfly.engine.errors import FrameError
 from dayfly.engine.events import EventBatch
+from dayfly.engine.health.meter import ChannelMeter
 from dayfly.engine.inputs import Erase, Input, Merge
 from dayfly.engine.intake import RejectedEvent
 from dayfly.engine.policy.load import policy_from_source
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.shard import Shard
 
-__all__ = ["POLICY", "SHARD", "STANDING", "Recovered", "fresh_parts", "recover"]
+__all__ = ["METER", "POLICY", "SHARD", "STANDING", "Recovered", "fresh_parts", "recover"]
 
 T = TypeVar("T")
 
 POLICY: Final = "policy"
 SHARD: Final = "shard"
 STANDING: Final = "standing"
+METER: Final = "meter"
 """Parts of a snapshot."""
 
 
@@ -56,6 +58,7 @@ class Recovered:
     Attributes:
         shard: As it was after the newest durable inputs.
         standing: Folded effects.
+        meter: What came in, counted.
         items: Feed items still kept.
         orders, recalls, tags: Decided by durable inputs and not carried out, by the position of the inputs.
         lineage: What the lineage vault may have missed, with log positions: fragments minted, subjects merged, and the
@@ -68,6 +71,7 @@ class Recovered:
 
     shard: Shard
     standing: Standing
+    meter: ChannelMeter
     items: list[FeedItem]
     orders: dict[int, list[OrderMade]] = field(default_factory=dict)
     recalls: dict[int, list[Recall]] = field(default_factory=dict)
@@ -106,6 +110,7 @@ def fresh_parts(policy: Policy, series: Callable[[bytes, str], bytes]) -> dict[s
         POLICY: policy.source,
         SHARD: Shard(policy).snapshot(),
         STANDING: Standing(series).to_bytes(()),
+        METER: ChannelMeter(policy.catalog).to_bytes(),
     }
 
 
@@ -132,13 +137,14 @@ def recover(
         FrameError: a frame or part cannot be read, or the frames do not follow the snapshot.
         SnapshotError: the shard's part is not of this version.
     """
-    for name in (POLICY, SHARD, STANDING):
+    for name in (POLICY, SHARD, STANDING, METER):
         if name not in parts:
             raise FrameError(f"part={name!r} must be in the snapshot; use an older snapshot")
     policy = policy_from_source(bytes(parts[POLICY]))
     standing, items = read_standing(bytes(parts[STANDING]), series)
     shard = Shard.restore(bytes(parts[SHARD]), policy, **shard_options)
-    recovered = Recovered(shard, standing, items, position=position)
+    meter = ChannelMeter.from_bytes(bytes(parts[METER]), policy.catalog)
+    recovered = Recovered(shard, standing, meter, items, position=position)
     for frame in frames:
         if frame.position != recovered.position + 1:
             raise FrameError(
@@ -166,6 +172,7 @@ def _inputs(recovered: Recovered, frame: StoredFrame) -> None:
     for item in inputs:
         _note(recovered, item, frame.position)
     decisions = recovered.shard.apply(inputs, now_ms)
+    recovered.meter.inputs(inputs, now_ms, decisions)
     if decisions.orders:
         recovered.orders[frame.position] = list(decisions.orders)
     if decisions.recalls:
@@ -188,6 +195,7 @@ def _note(recovered: Recovered, item: Input, position: int) -> None:
 def _effects(recovered: Recovered, frame: StoredFrame) -> None:
     effects = decode_effects(frame.payload)
     recovered.items += recovered.standing.fold(effects)
+    recovered.meter.effects(effects.letters, effects.audit, effects.at_ms)
     recovered.lineage += [(frame.position, minted) for minted in effects.minted]
     recovered.audit += effects.audit
     if effects.letters:
