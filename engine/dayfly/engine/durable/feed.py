@@ -166,12 +166,14 @@ class Feed:
             oldest = self._items[0].position if self._items else self._next
             if not 0 <= after < self._next:
                 raise FeedGap(
-                    f"after={after} must be a position from 0 to {self._next - 1}; pass the last one you handled"
+                    f"after={after} must be a position from 0 to {self._next - 1}; pass the last one you handled",
+                    resume_after=self._next - 1,
                 )
             if after + 1 < oldest:
                 raise FeedGap(
                     f"after={after} must be at least {oldest - 1}, older items are gone; fetch live fragments anew and"
-                    f" subscribe after={oldest - 1}"
+                    f" subscribe after={oldest - 1}",
+                    resume_after=oldest - 1,
                 )
 
     def take(self, after: int, limit: int, timeout_seconds: float | None) -> list[FeedItem]:
@@ -193,7 +195,8 @@ class Feed:
             if after + 1 < oldest:
                 raise FeedGap(
                     f"after={after} must be at least {oldest - 1}, older items are gone; fetch live fragments anew and"
-                    f" subscribe after={oldest - 1}"
+                    f" subscribe after={oldest - 1}",
+                    resume_after=oldest - 1,
                 )
             start = after + 1 - oldest
             return [self._items[index] for index in range(start, min(start + limit, len(self._items)))]
