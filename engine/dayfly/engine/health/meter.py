@@ -5,7 +5,7 @@ policy changes nothing of what was counted before. Nothing here is about a perso
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Self
 
 import msgspec
@@ -101,19 +101,18 @@ class ChannelMeter:
 
     Attributes:
         since_ms: When it first counted something, 0 before.
-        last: When each channel was last heard of.
-        totals: Since the meter was made.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         self.since_ms = 0
-        self.last: dict[str, int] = {}
-        self.totals: Book = Counter()
+        self._last: dict[str, int] = {}
+        self._totals: Book = Counter()
         self._hours: dict[int, Book] = {}
         self._late: dict[int, Book] = {}
         self._latest: dict[int, dict[str, int]] = {}
         self._fields: dict[int, Book] = {}
         self._waiting: list[EventBatch] = []
+        self._waiting_ms: list[int] = []
         self._waiting_events = 0
         self._hour = 0
         self._use(catalog)
@@ -165,7 +164,7 @@ class ChannelMeter:
             self._book("dead", letter.channel, str(letter.reason), 1, now_ms)
             if not late:
                 self._book("received", letter.channel, "", 1, now_ms)
-                self.last[letter.channel] = now_ms
+                self._last[letter.channel] = now_ms
 
     def effects(self, letters: Iterable[RejectedEvent], audit: Iterable[bytes], now_ms: int) -> None:
         """Count one frame of effects: dead letters of the intake, and decisions in lines of the audit log."""
@@ -193,15 +192,15 @@ class ChannelMeter:
             self._hour = hour
         self.since_ms = self.since_ms or now_ms
         self._waiting.append(batch)
+        self._waiting_ms.append(now_ms)
         self._waiting_events += len(batch)
-        self.last[self._catalog.channels[int(batch.channel[-1])]] = now_ms
         if self._waiting_events >= AT_ONCE:
             self.flush()
 
     def _book(self, kind: str, channel: str, detail: str, number: int, now_ms: int) -> None:
         key = (kind, channel, detail)
         self.since_ms = self.since_ms or now_ms
-        self.totals[key] += number
+        self._totals[key] += number
         book = self._kept(self._hours, now_ms // HOUR_MS, HOURS_KEPT)
         book[key] += number
         if kind in _USABLE:
@@ -231,12 +230,21 @@ class ChannelMeter:
         if not self._waiting:
             return
         batches, self._waiting, self._waiting_events = self._waiting, [], 0
+        instants, self._waiting_ms = self._waiting_ms, []
         channel = np.concatenate([batch.channel for batch in batches])
         kind = np.concatenate([batch.type for batch in batches])
         late_ms = np.concatenate([batch.received_ms - batch.time_ms for batch in batches])
+        self._note_last(channel, np.repeat(instants, [len(batch) for batch in batches]))
         self._count_rows(channel, kind)
         self._count_lateness(channel, late_ms)
         self._count_fields(batches, channel, kind)
+
+    def _note_last(self, channel: npt.NDArray[np.int32], at_ms: npt.NDArray[np.int64]) -> None:
+        latest = np.zeros(len(self._catalog.channels), np.int64)
+        np.maximum.at(latest, channel, at_ms)
+        for number in np.flatnonzero(latest).tolist():
+            name = self._catalog.channels[number]
+            self._last[name] = max(self._last.get(name, 0), int(latest[number]))
 
     def _count_rows(self, channel: npt.NDArray[np.int32], kind: npt.NDArray[np.int32]) -> None:
         now_ms = self._hour * HOUR_MS
@@ -275,6 +283,18 @@ class ChannelMeter:
 
     # --- reading --------------------------------------------------------------------------------------------------------
 
+    @property
+    def totals(self) -> Book:
+        """Counts since the meter was made, under the names of `hour`."""
+        self.flush()
+        return self._totals
+
+    @property
+    def last(self) -> Mapping[str, int]:
+        """When each channel was last heard of."""
+        self.flush()
+        return self._last
+
     def hour(self, hour: int) -> Book:
         """Counts of an hour (number since 1970).
 
@@ -310,8 +330,8 @@ class ChannelMeter:
             _Stored(
                 _FORMAT,
                 self.since_ms,
-                sorted(self.last.items()),
-                _rows(self.totals),
+                sorted(self._last.items()),
+                _rows(self._totals),
                 _pages(self._hours),
                 _pages(self._late),
                 sorted(
@@ -337,8 +357,8 @@ class ChannelMeter:
         if stored.format != _FORMAT:
             raise FrameError(f"meter format={stored.format} must be {_FORMAT}; use the release that wrote it")
         meter = cls(catalog)
-        meter.since_ms, meter.last = stored.since_ms, dict(stored.last)
-        meter.totals = _book(stored.totals)
+        meter.since_ms, meter._last = stored.since_ms, dict(stored.last)
+        meter._totals = _book(stored.totals)
         meter._hours = {number: _book(rows) for number, rows in stored.hours}
         meter._late = {number: _book(rows) for number, rows in stored.late}
         meter._fields = {number: _book(rows) for number, rows in stored.fields}
