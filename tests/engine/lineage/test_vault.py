@@ -531,13 +531,43 @@ def test_a_replay_brings_nothing_back_that_was_erased(opener: Opener) -> None:
     vault = opener()
     vault.put("jti-1", order(1), position=1)
     vault.flush(1)
-    assert vault.erase(SUBJECT, position=2) == 1
+    assert vault.erase(SUBJECT, position=3) == 1
+    assert vault.applied == 2
     for reopen in (False, True):
         again = opener() if reopen else vault
         again.put("jti-1", order(1), position=1)
         again.merge(SUBJECT, OTHER, position=1)
-        assert again.erase(SUBJECT, position=2) == 0
+        assert again.erase(SUBJECT, position=3) == 0
         assert (len(again), again.applied) == (0, 2)
+    again.flush(3)
+    assert opener().applied == 3
+    assert opener().erase(OTHER, position=3) == 0
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_what_stands_around_an_erasure_at_its_position_is_not_lost(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, *, crash: bool
+) -> None:
+    """One frame may hold a fragment, an erasure, and after it a merge and another person's erasure."""
+    for module in (vault_names, vault_records):
+        monkeypatch.setattr(module, "RUN", 1)
+    third, fourth = bytes(range(32, 48)), bytes(range(48, 64))
+    vault = opener()
+    vault.put("before", order(1, subject=fourth), position=4)
+    vault.put("jti-2", order(2, subject=third), position=5)
+    assert vault.erase(SUBJECT, position=5) == 0
+    if crash:  # what was to follow is lost; the log is replayed behind `applied`
+        vault.close(through=0)
+        vault = opener()
+        assert vault.applied == 4
+        vault.put("before", order(1, subject=fourth), position=4)
+        vault.put("jti-2", order(2, subject=third), position=5)
+        assert vault.erase(SUBJECT, position=5) == 0
+    vault.merge(OTHER, third, position=5)
+    assert vault.erase(fourth, position=5) == 1
+    vault.flush(5)
+    assert (len(vault), vault.applied) == (1, 5)
+    assert opener().erase(OTHER, position=6) == 1
 
 
 def test_what_could_not_be_written_is_written_later(

@@ -85,6 +85,7 @@ class VaultRecords:
             if not self._file.rows("SELECT 1 FROM about"):
                 self._found(tenant, subject_key)
             self.vault, self.applied, self._ended = self._recognise(tenant, subject_key)
+            self._passed = self.applied
             self._sealer = Sealer(self.vault, random_bytes)
             self._names = Names(self._file)
             with self._file.guard():
@@ -107,6 +108,14 @@ class VaultRecords:
     def full(self) -> bool:
         """Whether so much waits that it should be written."""
         return len(self._pending) + len(self._ties) >= self._limits.at_once
+
+    def has_seen(self, position: int) -> bool:
+        """Whether everything at a position is in the file: a replay, for positions never fall."""
+        return 0 < position <= self._passed or 0 < position < self.applied
+
+    def may_repeat(self, position: int) -> bool:
+        """Whether some of what stands at a position may be in the file already."""
+        return position <= max(self._passed + 1, self.applied)
 
     # --- periods -----------------------------------------------------------------------------------------------------
 
@@ -183,14 +192,19 @@ class VaultRecords:
             raise LineageError(f"record={record} must exist; the vault is damaged, restore it from a copy")
         return self._sealer.open(period.load(self._keys, self.vault), secret, record, rows[0][0])
 
-    def flush(self, through: int | None = None) -> None:
-        """Commit what was taken at positions up to `through` (default: everything)."""
+    def flush(self, through: int | None = None, *, unfinished: int = 0) -> None:
+        """Commit what was taken at positions up to `through` (default: everything).
+
+        More is to come at the position `unfinished`, which therefore does not count as applied.
+        """
         limit = _ALL if through is None else through
         taken = [entry for entry in self._pending if entry.position <= limit]
         ties = [tie for tie in self._ties if tie[0] <= limit]
         applied = max(
             [self.applied, through or 0, *(entry.position for entry in taken), *(tie[0] for tie in ties)]
         )
+        if unfinished:
+            applied = max(self.applied, min(applied, unfinished - 1))
         if not taken and not ties and applied == self.applied:
             return
         touched = {entry.period.serial: entry.period for entry in taken}
@@ -290,11 +304,11 @@ class VaultRecords:
         return found
 
     def untie(self, group: Iterable[bytes], position: int) -> None:
-        """Forget a person's ties, and that the log is applied up to `position`; nothing of it stays in any file."""
+        """Forget a person's ties, and that the log is applied before `position`; nothing of it stays in any file."""
         with self._file.transaction():
             for digest in group:
                 self._file.run("DELETE FROM ties WHERE one = ?", digest)
-            self.applied = max(self.applied, position)
+            self.applied = max(self.applied, position - 1)
             self._file.run("UPDATE about SET applied = ?", self.applied)
         self._file.settle()
 
