@@ -164,15 +164,34 @@ def test_a_name_is_found_where_an_entry_begins_and_nowhere_else() -> None:
     assert vault_names._places(names, name) == [12, 24]
 
 
+def test_names_of_an_older_period_leave_memory(opener: Opener) -> None:
+    limits = VaultSettings(period_ms=1000, retention_ms=900_000, at_once=4)
+    vault = opener(settings=limits)
+    for number in range(10):
+        vault.put(f"jti-{number}", order(number, issued_at_ms=10_000))
+    (period,) = vault._records.readable()
+    vault.expire(11_999)
+    assert len(period.recent) == 21  # jti and order of ten, and one person
+    vault.expire(12_000)
+    assert (period.indexed, len(period.recent)) == (8, 5)  # two wait to be written
+    for reopen in (False, True):
+        again = opener(settings=limits) if reopen else vault
+        for number in range(10):
+            assert again.jti_of(f"order-{number}") == f"jti-{number}"
+        with pytest.raises(LineageError, match="or its order must not have lineage already"):
+            again.put("jti-3", order(3, issued_at_ms=10_000, topic="other"))
+    assert opener(settings=limits).erase(SUBJECT) == 10
+
+
 @pytest.mark.parametrize("serial", range(1, 6))
 def test_every_bucket_of_names_has_rows_of_its_own(serial: int) -> None:
     """Also the last one, whose end is the beginning of the next period."""
     period = Period(serial, 0, 1, b"")
     ranges = [
-        vault_names._range(period, bucket.to_bytes(2, "big") + bytes(6)) for bucket in range(0, 1 << 16, 64)
+        vault_names._range(period, bucket.to_bytes(2, "big") + bytes(6)) for bucket in range(0, 1 << 16, 16)
     ]
     assert ranges[0][0] == serial << 32
-    assert [end - start for start, end in ranges] == [1 << 22] * 1024
+    assert [end - start for start, end in ranges] == [1 << 20] * 4096
     assert [end for _, end in ranges[:-1]] == [start for start, _ in ranges[1:]]
     assert ranges[-1][1] == (serial + 1) << 32
 

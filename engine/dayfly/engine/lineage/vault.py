@@ -26,8 +26,9 @@ from .explain import FragmentLineage
 from .explaining import Explaining
 from .shape import LineageShape, shape_from_bytes
 from .store import check_lineage
+from .vault_opening import VaultSettings
 from .vault_periods import Period
-from .vault_records import VaultRecords, VaultSettings
+from .vault_records import VaultRecords
 
 __all__ = ["LineageVault", "VaultSettings"]
 
