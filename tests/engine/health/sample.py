@@ -61,7 +61,7 @@ def sample_channel(name: str, scale: float, **changes: Any) -> ChannelHealth:
         "dead": {"bad_time": lost - lost // 2 - 1, "not_json": 1},
         "expected": expected,
         "basis": "history",
-        "completeness": sum(hour.seen for hour in hours[:-1]) / expected,
+        "completeness": sum(hour.seen for hour in hours[:-1]) / expected if expected else None,
         "lateness_p50_ms": 215,
         "lateness_p99_ms": 61_000,
         "lateness_max_ms": 86_400_000,

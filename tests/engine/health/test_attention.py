@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dayfly.engine.health.attention import Limits, with_attention
+from dayfly.engine.health.attention import ERRORS, Limits, with_attention
 from dayfly.engine.health.model import Budget, EndpointState, FieldHealth, HealthReport
 from dayfly.privacy.errors import InvalidArgument
 
@@ -134,8 +134,9 @@ def test_every_field_may_be_missing_unless_a_limit_says_otherwise() -> None:
     assert "field_missing" not in codes(field_report(100), Limits())
 
 
-def test_a_report_that_cannot_be_written_is_a_finding() -> None:
-    assert codes(sample_report(), file_error="No space left on device") == ["health_file"]
+@pytest.mark.parametrize("code", ERRORS)
+def test_what_goes_wrong_with_the_board_itself_is_a_finding(code: str) -> None:
+    assert codes(sample_report(), errors={code: "it went wrong"}) == [code]
 
 
 def test_every_finding_says_what_to_do() -> None:

@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,15 +11,9 @@ from dayfly.engine.health.model import ConsentHealth
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Input, Merge, Publish
 from dayfly.engine.shard import Shard
 from dayfly.privacy.consent import ConsentRecord, UseBudget, decide
-from tests.engine.runtime.world import T0, changed, consent_record, furniture, wrapping_kernels
+from tests.engine.runtime.world import T0, changed, consent_record, furniture
 
 PURPOSES = ("service", "marketing", "service.installation", "marketing.loyalty", "elsewhere")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _kernels_wrap() -> Iterator[None]:
-    with wrapping_kernels():
-        yield
 
 
 def person(number: int) -> bytes:

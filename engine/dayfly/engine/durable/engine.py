@@ -224,15 +224,20 @@ class Engine:
         """Why a CRM sees each field of a fragment."""
         return self._running.do(lambda _: self._running.host.engine.explain_all(fragment_id))
 
-    def health(self) -> HealthReport:
+    def health(self, *, expected: Mapping[str, float] | None = None) -> HealthReport:
         """How everything is doing: channels, consents, fragments, delivery, lineage, transfers, budgets, and the engine itself.
 
         Of an engine that has failed it is the last report, with the failure. No personal data is in it.
 
+        Args:
+            expected: Usable events per hour that channels should bring, by channel; by default what `watch` was given, and a
+                channel without an expectation is judged by the same hours of the days before.
+
         Raises:
+            InvalidArgument: an expectation names no declared channel, or is no number above zero.
             EngineClosed: the engine is closed; read `health.json` of its folder.
         """
-        return self._running.board.report()
+        return self._running.board.report(expected)
 
     def watch(self, watched: Watched) -> None:
         """What the health board shows beside the engine from now on: expectations, a delivery, budgets, limits.

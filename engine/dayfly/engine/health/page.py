@@ -50,7 +50,7 @@ def _head(report: HealthReport) -> str:
     well = report.engine.state == "running"
     return (
         f'<header><h1>Dayfly health</h1><span class="state {"good" if well else "bad"}">'
-        f'{report.engine.state}</span><span class="faint">{clock_text(report.at_ms, "%Y-%m-%d %H:%M:%S")} UTC,'
+        f'{report.engine.state}</span> <span class="faint">{clock_text(report.at_ms, "%Y-%m-%d %H:%M:%S")} UTC,'
         f" policy version {report.policy_version}</span></header>"
     )
 
