@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dayfly.engine.delivery.items import FragmentReady
 from dayfly.engine.durable import Engine, EngineSettings, FeedItem, Outside, Receipt
+from dayfly.engine.errors import EngineClosed, EngineFailed
 from dayfly.engine.generator.times import iso_ms
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.store import LogSettings
@@ -69,7 +71,16 @@ class Shop:
     def crashed_copy(self, name: str = "crashed") -> Path:
         """The store as a crash at this moment would leave it: what is on disk, without a close."""
         copy = self.folder.with_name(name)
-        shutil.copytree(self.folder, copy)
+
+        def take(_: int = 0) -> None:
+            shutil.copytree(self.folder, copy, copy_function=_copy_if_there)
+
+        try:
+            self.engine._running.do(
+                take
+            )  # nothing is written meanwhile, so that all files are of one instant
+        except (EngineClosed, EngineFailed):
+            take()
         return copy
 
     # --- what customers do --------------------------------------------------------------------------------------------
@@ -135,6 +146,12 @@ class Shop:
         verified, pending = self.ask(fragment)
         lease = self.engine.lease(pending.request)
         return dict(self.client(fragment.audience).open(verified, pending, lease, self.clock.now_ms).values)
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    """Copy a file, unless it was renamed by a thread that prepares segments."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 def everything(engine: Engine, after: int = 0) -> list[FeedItem]:

@@ -157,3 +157,15 @@ def heal_views(views: Views, recovered: Recovered) -> None:
     for position, letters in recovered.letters:
         views.letters.append(letters, position=position)
     views.flush()
+    known, told = views.audit.head, recovered.standing.audit
+    if known != told:
+        raise StoreDamaged(
+            f"audit log {views.audit.path.name!r} of {known.lines} lines must have {told.lines} and end as the log says; put"
+            " the missing files back, or restore the store from a backup",
+            path=str(views.audit.path),
+        )
+    if len(views.graves) != recovered.standing.stones:
+        raise StoreDamaged(
+            f"tombstones={len(views.graves)} must be {recovered.standing.stones}, as the log says; put the missing files back,"
+            " or restore the store from a backup"
+        )
