@@ -1,5 +1,6 @@
 """A backup holds everything up to its position, ends with the next erasure, and becomes one store again, never two."""
 
+import importlib
 import os
 import shutil
 import struct
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 from dayfly.engine.delivery.items import FragmentReady
 from dayfly.engine.durable import backup as backup_module
-from dayfly.engine.durable import restore as restore_module
 from dayfly.engine.durable.backup import BackupInfo
 from dayfly.engine.durable.backup_file import BackupHead, read_head, read_parts, write_parts
 from dayfly.engine.durable.restore import Restored, restore
@@ -36,6 +36,9 @@ from tests.engine.runtime.world import T0
 from .breaking import contents
 from .shop import Shop, everything, ready
 
+restore_module = importlib.import_module(
+    "dayfly.engine.durable.restore"
+)  # its name in the package is the function
 KEY = bytes(range(32))
 HEAD = BackupHead(key_id=7, tenant=b"t" * 16, position=41, at_ms=T0)
 HEADER_BYTES = 72
