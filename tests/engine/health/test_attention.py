@@ -155,4 +155,4 @@ def test_a_share_lies_between_nothing_and_all(name: str, value: float) -> None:
 @pytest.mark.parametrize("name", ["oldest_ms", "queue", "snapshot_age_ms", "few"])
 def test_a_number_is_not_below_nothing(name: str) -> None:
     with pytest.raises(InvalidArgument, match=f"{name}=-1 must be at least 0; see Limits"):
-        Limits(**{name: -1})  # type: ignore[arg-type]
+        Limits(**{name: -1})

@@ -98,6 +98,18 @@ def test_merged_and_erased_people_are_not_counted() -> None:
     assert (found.people, found.any_purpose) == (2, 2)
 
 
+def test_people_met_since_the_count_are_known_and_not_looked_at() -> None:
+    shard = Shard(furniture())
+    for number in range(1, 5):
+        give(shard, number)
+    shard.apply([Erase(T0, person(4))], T0)
+    walk = ConsentWalk(shard, stride=2)
+    assert [walk.step(T0), walk.step(T0)] == [False, True]
+    give(shard, 7)
+    found = walk.health(T0)
+    assert (found.people, found.looked_at) == (4, 3)
+
+
 @pytest.mark.parametrize(
     ("left_ms", "day", "week"),
     [(DAY_MS, 1, 1), (DAY_MS + 1, 0, 1), (7 * DAY_MS, 0, 1), (7 * DAY_MS + 1, 0, 0), (1, 1, 1)],

@@ -127,12 +127,16 @@ def test_delivery_and_budgets_are_shown_beside_the_engine(shop: Shop, tmp_path: 
     assert [item.code for item in report.attention] == ["budget_low"]
 
 
+def unreadable() -> dict[str, Budget]:
+    raise LookupError("no ledger")
+
+
 def test_others_that_cannot_be_asked_do_not_keep_the_engine_from_telling(shop: Shop, tmp_path: Path) -> None:
     shop.open()
     shop.compare_sofas("u-1")
     delivery = Delivery(tmp_path / "delivery.db", load_settings(SETTINGS), tenant="t", random=lambda: 0.5)
     delivery.close()
-    shop.engine.watch(Watched(delivery=delivery, budgets=lambda: {}[0]))
+    shop.engine.watch(Watched(delivery=delivery, budgets=unreadable))
     report = shop.engine.health()
     assert [item.code for item in report.attention] == ["delivery_unknown", "budgets_unknown"]
     assert report.channels[0].received == 3

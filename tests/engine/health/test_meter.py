@@ -54,9 +54,8 @@ def check(meter: ChannelMeter, oracle: CountedOneByOne) -> None:
             if late:
                 found, worst = classes[name]
                 assert worst == max(0, *late)
-                assert Counter({_end(one): 0 for one in late}).keys() == {bucket_end_ms(one) for one in found}
-                assert found.total() == len(late)
-                assert sum(bucket_end_ms(one) * count for one, count in found.items()) == sum(map(_end, late))
+                ends = {bucket_end_ms(at): int(found[at]) for at in np.flatnonzero(found).tolist()}
+                assert ends == Counter(map(_end, late))
     for day in {hour // 24 for hour in hours}:
         counted = {key[1:]: count for key, count in oracle.fields.items() if key[0] == day}
         assert dict(meter.fields([day])) == counted
@@ -153,7 +152,7 @@ def test_a_lateness_lies_in_its_class(late_ms: int) -> None:
     event = some_events(random.Random(1), 1, T0)[0]
     meter.inputs([batch([replace(event, time_ms=event.received_ms - late_ms)])], T0, NOTHING)
     ((found, worst),) = meter.lateness([T0 // HOUR_MS]).values()
-    (bucket,) = found
+    (bucket,) = np.flatnonzero(found).tolist()
     assert worst == late_ms
     assert bucket_end_ms(bucket - 1) < late_ms <= bucket_end_ms(bucket)
     assert bucket_end_ms(bucket) <= max(1, 1.19 * late_ms)

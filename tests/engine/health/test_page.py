@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dayfly.engine.health import render_html
 from dayfly.engine.health.charts import clock_text, number_text
@@ -192,26 +193,28 @@ def browse(folder: Path, page: str, *options: str) -> str:
     return done.stdout
 
 
+def colours_of(image: Image.Image) -> dict[object, int]:
+    """Pixels by colour."""
+    return {colour: count for count, colour in image.getcolors(1 << 24) or []}
+
+
 @needs_browser
 @pytest.mark.parametrize(("scheme", "colours"), [("1", LIGHT), ("0", DARK)], ids=["light", "dark"])
 def test_a_browser_shows_the_charts_in_their_colours(
     tmp_path: Path, scheme: str, colours: dict[str, tuple[int, int, int]]
 ) -> None:
-    from PIL import Image
-
     picture = tmp_path / "page.png"
     page = render_html(sample_report(), sample_history())
     browse(tmp_path, page, f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={picture}")
     with Image.open(picture) as opened:
         image = opened.convert("RGB")
     assert image.size == SIZE
-    counted = {colour: count for count, colour in image.getcolors(1 << 24)}
+    counted = colours_of(image)
     pixels = SIZE[0] * SIZE[1]
     assert counted[colours["paper"]] > 0.1 * pixels
     assert counted[colours["seen"]] > 0.02 * pixels
     assert counted[colours["lost"]] > 0.002 * pixels
-    silent = image.crop((600, 400, 1200, 1000)).getcolors(1 << 24)
-    assert len(silent) > 10
+    assert len(colours_of(image.crop((600, 400, 1200, 1000)))) > 10
 
 
 @needs_browser
