@@ -57,8 +57,8 @@ def check_store(folder: Path, keys: KeyProvider, *, now_ms: Callable[[], int]) -
         StoreLocked: another process writes here.
         StoreForeign, StoreVersion, StoreDamaged: the marker is missing, another tenant's, newer or damaged.
     """
-    marker = StoreMarker.read(folder, tenant=keys.tenant_id)
-    found = [Finding("marker", holds=True, told=f"store of {keys.tenant} since {marker.created_ms} ms UTC")]
+    StoreMarker.read(folder, tenant=keys.tenant_id)
+    found = [Finding("marker", holds=True, told=f"store of {keys.tenant}")]
     with StoreLock.acquire(folder, started_ms=now_ms()):
         try:
             slots = SlotKeys.open(
@@ -72,7 +72,7 @@ def check_store(folder: Path, keys: KeyProvider, *, now_ms: Callable[[], int]) -
             return (*found, Finding("keys", holds=False, told=str(error)))
         with slots:
             parts: dict[str, Callable[[], str]] = {
-                "keys": lambda: f"{sum(len(slots.live(purpose)) for purpose in slots.purposes())} data keys",
+                "keys": lambda: f"data keys of {', '.join(slots.purposes())}",
                 "snapshots": lambda: _snapshots(folder, slots, keys.tenant_id),
                 "log": lambda: _log(folder, slots, keys.tenant_id),
                 "tombstones": lambda: _tombstones(folder, keys),
