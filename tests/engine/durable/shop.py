@@ -17,7 +17,7 @@ from dayfly.engine.durable import Engine, EngineSettings, FeedItem, Outside, Rec
 from dayfly.engine.errors import EngineClosed, EngineFailed
 from dayfly.engine.generator.times import iso_ms
 from dayfly.engine.policy.model import Policy
-from dayfly.engine.store import LogSettings
+from dayfly.engine.store import LOCAL_DISK, Disk, LogSettings
 from dayfly.privacy.fragments import CrmClient, LeaseRequest, PendingLease, Verified
 from dayfly.privacy.fragments.wire import thumbprint
 from dayfly.privacy.keys import BareSeal, FileKeyProvider
@@ -51,6 +51,7 @@ class Shop:
         )
         self.crm_keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in (CHINA, EUROPE)}
         self.numbers = itertools.count()
+        self.disk: Disk = LOCAL_DISK
         self.engine: Engine
 
     def open(
@@ -63,7 +64,12 @@ class Shop:
             recipients={name: thumbprint(key.public_key()) for name, key in self.crm_keys.items()},
             settings=self.settings,
             outside=Outside(
-                now_ms=self.clock, random_bytes=os.urandom, issuer=ISSUER, lease_url=LEASE_URL, log=log
+                now_ms=self.clock,
+                random_bytes=os.urandom,
+                issuer=ISSUER,
+                lease_url=LEASE_URL,
+                log=log,
+                disk=self.disk,
             ),
         )
         return self.engine

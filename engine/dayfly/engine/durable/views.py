@@ -46,7 +46,11 @@ class AuditFile:
     def __init__(self, path: Path) -> None:
         self.path: Final = path
         self._file = path.open("a+b")
-        self.head = self._last()
+        try:
+            self.head = self._last()
+        except BaseException:
+            self._file.close()
+            raise
 
     def _last(self) -> AuditHead:
         """Head after the last whole line."""
