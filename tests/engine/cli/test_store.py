@@ -128,6 +128,15 @@ def test_an_older_snapshot_that_is_damaged_is_found_beside_a_whole_one(site: Sit
     assert not parts(site)["snapshots"]
 
 
+def test_what_a_crash_leaves_to_be_mended_is_no_damage(site: Site) -> None:
+    with (site.store / "audit.jsonl").open("ab") as file:
+        file.write(b'{"seq":0,"prev"')
+    with (site.store / "tombstones" / "tombstones.jsonl").open("ab") as file:
+        file.write(b'{"v":1')
+    assert all(parts(site).values())
+    assert (site.store / "audit.jsonl").read_bytes().endswith(b'"prev"')
+
+
 def test_slots_that_do_not_open_end_the_check_there(site: Site) -> None:
     flip(site.store / "keys.slots", 8_192 + 20)
     assert parts(site) == {"marker": True, "keys": False}
