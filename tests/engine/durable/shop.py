@@ -41,7 +41,7 @@ class Shop:
 
     def __init__(self, folder: Path, *, seed: int = 1, **settings: Any) -> None:
         self.random = random.Random(seed)
-        self.folder = folder / "store"
+        self.folder = self.opened = folder / "store"
         self.clock = HandClock()
         self.settings = EngineSettings(**{"tick_ms": 5, "checkpoint_ms": 100, **settings})
         keys = folder / "keys"
@@ -57,8 +57,9 @@ class Shop:
     def open(
         self, folder: Path | None = None, *, policy: Policy | None = None, log: LogSettings = SMALL_LOG
     ) -> Engine:
+        self.opened = folder or self.folder
         self.engine = Engine.open(
-            folder or self.folder,
+            self.opened,
             self.keys,
             policy=policy or furniture(),
             recipients={name: thumbprint(key.public_key()) for name, key in self.crm_keys.items()},
@@ -79,7 +80,7 @@ class Shop:
         copy = self.folder.with_name(name)
 
         def take(_: int = 0) -> None:
-            shutil.copytree(self.folder, copy, copy_function=_copy_if_there)
+            shutil.copytree(self.opened, copy, copy_function=_copy_if_there)
 
         try:
             self.engine._running.do(
