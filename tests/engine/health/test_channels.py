@@ -58,7 +58,8 @@ def test_a_channel_is_judged_by_the_same_hours_of_the_days_before() -> None:
     meter = ChannelMeter(CATALOG)
     for day in range(DAYS_KEPT + 1):
         for hour in range(24):
-            came(meter, T0 + (24 * day + hour) * HOUR_MS, 10 + hour if day < DAYS_KEPT else 5)
+            more = DAYS_KEPT if day == 0 else 0
+            came(meter, T0 + (24 * day + hour) * HOUR_MS, 9 + hour + more if day < DAYS_KEPT else 5)
     now_ms = T0 + 24 * (DAYS_KEPT + 1) * HOUR_MS
     found = app(meter, now_ms)
     assert [hour.expected for hour in found.hours[:-1]] == [10 + hour for hour in range(24)]

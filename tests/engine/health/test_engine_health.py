@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dayfly.engine.delivery import Delivery, Outcome, Result, load_settings
+from dayfly.engine.delivery import AudienceCounts, Delivery, Outcome, Result, load_settings
 from dayfly.engine.errors import EngineClosed, EngineFailed, HealthError
 from dayfly.engine.health import (
     HEALTH_FILE,
@@ -20,6 +20,7 @@ from dayfly.engine.health import (
     write_health,
 )
 from dayfly.engine.health.audit_check import AuditCheck
+from dayfly.engine.health.collect import audiences
 from dayfly.engine.health.files import POINT_MS, POINTS_KEPT, with_point
 from dayfly.privacy.audit import AuditLog
 from dayfly.privacy.errors import InvalidArgument
@@ -125,6 +126,36 @@ def test_delivery_and_budgets_are_shown_beside_the_engine(shop: Shop, tmp_path: 
     assert [one.name for one in report.endpoints] == ["eu"]
     assert report.budgets == {"sandbox": budget}
     assert [item.code for item in report.attention] == ["budget_low"]
+
+
+def test_what_was_no_longer_wanted_was_not_due() -> None:
+    counts = AudienceCounts(
+        audience="crm",
+        delivered=5,
+        handed=2,
+        failed={
+            "superseded": 4,
+            "recalled": 3,
+            "ended": 2,
+            "expired": 1,
+            "http_403": 2,
+            "disabled": 1,
+            "removed": 1,
+        },
+    )
+    (found,) = audiences([counts])
+    assert (found.delivered, found.due, found.success) == (7, 12, 7 / 12)
+
+
+def test_a_fragment_is_explained_for_a_report_when_it_is_two_seconds_old(shop: Shop) -> None:
+    shop.open()
+    shop.allow("u-1")
+    shop.compare_sofas("u-1")
+    issued_ms = shop.clock.now_ms // 1_000 * 1_000
+    shop.clock.now_ms = issued_ms + 1_999
+    assert shop.engine.health().lineage.checked == 0
+    shop.clock.now_ms = issued_ms + 2_000
+    assert shop.engine.health().lineage.checked == 1
 
 
 def unreadable() -> dict[str, Budget]:

@@ -27,7 +27,7 @@ from dayfly.engine.health.model import (
 if TYPE_CHECKING:  # the engine holds the board, so the import runs the other way
     from dayfly.engine.durable.opening import Running
 
-__all__ = ["Board", "DeliveryCounts", "Watched"]
+__all__ = ["Board", "DeliveryCounts", "Watched", "audiences"]
 
 CHECKED_AT_ONCE: Final = 4
 """Live fragments that are explained for one report."""
