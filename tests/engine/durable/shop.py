@@ -18,7 +18,7 @@ from dayfly.engine.errors import EngineClosed, EngineFailed
 from dayfly.engine.generator.times import iso_ms
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.store import LOCAL_DISK, Disk, LogSettings
-from dayfly.privacy.fragments import CrmClient, LeaseRequest, PendingLease, Verified
+from dayfly.privacy.fragments import CrmClient, LeaseRequest, PendingLease, ServiceSettings, Verified
 from dayfly.privacy.fragments.wire import thumbprint
 from dayfly.privacy.keys import BareSeal, FileKeyProvider
 from tests.engine.runtime.world import CHINA, EUROPE, ISSUER, LEASE_URL, T0, consent_record, furniture
@@ -52,6 +52,7 @@ class Shop:
         self.crm_keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in (CHINA, EUROPE)}
         self.numbers = itertools.count()
         self.disk: Disk = LOCAL_DISK
+        self.fragments = ServiceSettings()
         self.engine: Engine
 
     def open(
@@ -71,6 +72,7 @@ class Shop:
                 lease_url=LEASE_URL,
                 log=log,
                 disk=self.disk,
+                fragments=self.fragments,
             ),
         )
         return self.engine

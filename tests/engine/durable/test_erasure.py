@@ -114,7 +114,7 @@ def test_a_backup_made_before_cannot_be_read_with_the_keys_that_there_are_now(sh
         for path in files_under_keys(backup):
             with pytest.raises(KeyDestroyed):
                 slots.get(key_id_of(path))
-    with pytest.raises((StoreForeign, StoreDamaged), match="keys|snapshot"):
+    with pytest.raises((StoreForeign, StoreDamaged), match=r"keys|snapshot"):
         shop.open(backup)
 
 
