@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dayfly.engine.shard import kernels_lines as lines
 from dayfly.engine.shard.kernels_core import pop, push
 from dayfly.engine.shard.kernels_layout import HEAP
-from dayfly.engine.shard.kernels_people import Ids, find_id, put_id, put_ids, rehash_ids, remove_id
+from dayfly.engine.shard.kernels_people import VALUE, Ids, find_id, put_id, put_ids, rehash_ids, remove_id
 from dayfly.engine.shard.kernels_strings import Strings, TextTests, index_strings, intern_rows
 from tests.oracles.lines import DISTINCT, MAXIMA, MINIMA, NOTHING, PAIRS, STAMPS, UNCHANGED, NaiveLine
 from tests.oracles.strings import NaiveStrings
@@ -185,7 +185,8 @@ def test_a_key_holds_customer_and_feature(customer: int, feature: int) -> None:
 
 
 def empty_ids(capacity: int) -> Ids:
-    return Ids(np.zeros((capacity, 2), np.uint64), np.zeros(capacity, np.int64), np.zeros(1, np.int64))
+    rows = np.zeros((capacity, 4), np.int64)
+    return Ids(rows.view(np.uint64), rows, np.zeros(1, np.int64))
 
 
 def word(number: int) -> Any:  # a kernel's scalar
@@ -197,7 +198,7 @@ ID = st.tuples(st.integers(0, 3) | st.integers(0, 2**64 - 1), st.integers(1, 3) 
 
 def value_of(ids: Ids, key: tuple[int, int]) -> int | None:
     row = int(find_id(ids, word(key[0]), word(key[1])))
-    return int(ids.values[row]) if row >= 0 else None
+    return int(ids.values[row, VALUE]) if row >= 0 else None
 
 
 @given(
@@ -223,7 +224,7 @@ def test_a_table_of_ids_is_a_dictionary(
             assert naive.pop(key, None) is None or value_of(ids, key) is None
         assert int(ids.meta[0]) == len(naive)
         assert {key: value_of(ids, key) for key in naive} == naive
-        used = ids.keys[(ids.keys[:, 0] != 0) | (ids.keys[:, 1] != 0)]
+        used = ids.keys[(ids.keys[:, 0] != 0) | (ids.keys[:, 1] != 0), :2]
         assert {(int(low), int(high)) for low, high in used} == set(naive)
         assert value_of(ids, (99, 99)) is None
 
@@ -250,7 +251,7 @@ TESTS = (
 """Tests of three text fields; the last has more than one word of them."""
 
 KINDS = {"equal": 0, "contains": 1, "prefix": 2, "suffix": 3}
-TEXT = st.text("ab沙发é\u0301e𠮷", max_size=6) | st.sampled_from(("", "aaa", "沙发", "é", "e\u0301"))
+TEXT = st.text("ab沙发é\u0301e𠮷", max_size=6) | st.text("ab", min_size=7, max_size=20) | st.sampled_from(("", "aaa", "沙发", "é", "e\u0301"))
 
 
 def text_tests() -> TextTests:
@@ -273,12 +274,13 @@ def text_tests() -> TextTests:
 
 def empty_strings(seed: int, capacity: int = 512) -> Strings:
     return Strings(
-        np.zeros(capacity, np.int32),
+        np.zeros(capacity, np.uint64),
         np.zeros(256, np.uint64),
         np.zeros((256, 3), np.int64),
-        np.zeros(8_192, np.uint8),
+        np.zeros(16_384, np.uint8),
         np.zeros((256, 2), np.uint64),
         np.array([0, 0, seed], np.int64),
+        np.zeros((16, 3), np.uint64),
     )
 
 
@@ -322,7 +324,7 @@ def test_texts_are_numbered_per_field_and_tested_as_python_does(
             elif kind == 1:
                 expected.append(numbered(naive, 3, first))
         assert values.tolist() == expected
-        slots = np.zeros(1_024, np.int32)
+        slots = np.zeros(1_024, np.uint64)
         index_strings(strings.hashes, int(strings.meta[0]), slots)
         strings = strings._replace(slots=slots)
     assert int(strings.meta[0]) == len(naive.numbers)

@@ -14,6 +14,7 @@ import numpy as np
 from dayfly.engine.catalog import Catalog
 from dayfly.engine.errors import ShardError
 from dayfly.engine.policy.model import Policy
+from dayfly.engine.shard import kernels_layout as k
 from dayfly.engine.shard.compile_predicates import PredicateCompiler, rows_of
 from dayfly.engine.shard.compile_windows import FeatureTables, WindowCompiler
 from dayfly.engine.shard.consent_needs import channel_request, tag_request, trigger_request
@@ -131,6 +132,7 @@ class _Compiler:
         leaves, steps = self.windows.leaf_rows(position)
         bits = Compiled.bit_of
         dependents, dependent_ranges = self._dependents()
+        reads, read_ranges = _ragged([_lines_read(code[start:end], leaves, steps) for start, end in ranges])
         on_tag, on_tag_ranges = self._tag_triggers([bits(bit) for bit in trigger_bits])
         triggers = self._event_triggers([bits(bit) for bit in trigger_bits], contradictions)
         types = range(len(self.catalog.types))
@@ -152,12 +154,19 @@ class _Compiler:
             code=rows_of(code, 2),
             tags=rows_of(
                 [
-                    (*ranges[tag], bits(tag_bits[tag]), *dependent_ranges[tag], *on_tag_ranges[tag])
+                    (
+                        *ranges[tag],
+                        bits(tag_bits[tag]),
+                        *dependent_ranges[tag],
+                        *on_tag_ranges[tag],
+                        *read_ranges[tag],
+                    )
                     for tag in range(len(self.tags))
                 ],
-                7,
+                9,
             ),
             dependents=np.array(dependents, np.int64),
+            reads=np.array(reads, np.int64),
             tag_triggers=rows_of(on_tag, 2),
             triggers=rows_of(triggers, 4),
             type_triggers=rows_of([_span([row[0] for row in triggers], kind) for kind in types], 2),
@@ -185,7 +194,6 @@ class _Compiler:
             settings.future_skew_ms,
             len(self.tags),
             -(-len(self.tags) // 64),
-            0,
             max((len(event.fields) for event in self.catalog.types), default=0),
             max((end - start for start, end, _ in type_features), default=0) + len(self.windows.leaves),
         ]
@@ -218,6 +226,20 @@ class _Compiler:
                 kind, predicate = self.predicates.match(trigger.when.match)
                 rows.append((kind, predicate, bits[index], index))
         return sorted(rows, key=lambda row: (row[0], row[2] >= 0, row[3] if row[3] >= 0 else -row[3]))
+
+
+def _lines_read(
+    code: Sequence[tuple[int, int]], leaves: Sequence[Sequence[int]], steps: Sequence[int]
+) -> list[int]:
+    """Features, and memories of sequences, that the evaluation of a tag's code looks up."""
+    found: set[int] = set()
+    for leaf in (leaves[argument] for operation, argument in code if operation == k.T_LEAF):
+        found.add(leaf[k.C_FEATURE])
+        if leaf[k.C_KIND] == k.L_SEQUENCE:
+            first = leaf[k.C_STEPS]
+            found.update(steps[first : first + leaf[k.C_STEP_COUNT]], {leaf[k.C_MEMORY]})
+            found.update({leaf[k.C_WITHOUT]} - {-1})
+    return sorted(found)
 
 
 def _asked(expression: Expression) -> list[str]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from dayfly.engine.events import ObservedConsent
 from dayfly.engine.policy.model import Channel
-from dayfly.engine.shard import kernels_core, kernels_layout
+from dayfly.engine.shard import kernels_layout, kernels_settle
 from dayfly.engine.shard.state import Arrays
 from dayfly.privacy.consent import (
     INT64_MAX,
@@ -90,8 +90,7 @@ class Consents:
         core.masks[person] = fresh
         if int(core.control[kernels_layout.HEAP]) + 4 >= len(core.heap):
             self.arrays.grow()
-            core = self.arrays.core
-        kernels_core.arm_consent(core, person, 0 if due == INT64_MAX else due)
+        kernels_settle.arm_consent(self.arrays.handle, person, 0 if due == INT64_MAX else due)
 
     def _mark(self, changed: npt.NDArray[np.uint64]) -> None:
         """Mark the tags whose bit of a mask changed."""

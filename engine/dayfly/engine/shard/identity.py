@@ -9,7 +9,7 @@ from dayfly.engine.catalog import NULL, FieldType
 from dayfly.engine.events import words
 from dayfly.engine.shard import kernels_layout, kernels_run, kernels_windows
 from dayfly.engine.shard.kernels_lines import line_key
-from dayfly.engine.shard.kernels_people import find_id, put_id, remove_id
+from dayfly.engine.shard.kernels_people import VALUE, find_id, put_id, remove_id
 from dayfly.engine.shard.kernels_program import find_member
 from dayfly.engine.shard.state import Arrays
 
@@ -31,7 +31,7 @@ def find(arrays: Arrays, subject: bytes) -> int:
     """Number of the person behind a pseudonym, -1 for somebody unknown."""
     low, high = words([subject])[0]
     row = find_id(arrays.core.ids, low, high)
-    return int(arrays.core.ids.values[row]) if row >= 0 else -1
+    return int(arrays.core.ids.values[row, VALUE]) if row >= 0 else -1
 
 
 def meet(arrays: Arrays, subject: bytes) -> int:
@@ -83,18 +83,18 @@ def mark_all(arrays: Arrays) -> None:
 
 def rebuild(arrays: Arrays, person: int, events: npt.NDArray[np.int64]) -> None:
     """Fill a person's windows from its history."""
-    kernels_windows.forget_windows(arrays.core, person)
+    kernels_windows.forget_windows(arrays.handle, person)
     arrays.core.people[person, kernels_layout.NEWEST] = -(2**63)
     start = 0
     while start < len(events):
         arrays.grow()
-        start = int(kernels_windows.rebuild_one(arrays.core, events, start))
+        start = int(kernels_windows.rebuild_one(arrays.handle, events, start))
 
 
 def merge(arrays: Arrays, stays: int, goes: int, names: Sequence[bytes]) -> None:
     """Give the history of `goes`, known under `names`, to `stays`, and fill its windows as if it had always been one."""
     events = np.sort(np.concatenate([history_of(arrays, stays), history_of(arrays, goes)]))
-    kernels_windows.forget_windows(arrays.core, goes)
+    kernels_windows.forget_windows(arrays.handle, goes)
     core = arrays.core
     for low, high in words(names):
         put_id(core.ids, low, high, stays)
@@ -107,7 +107,7 @@ def merge(arrays: Arrays, stays: int, goes: int, names: Sequence[bytes]) -> None
     core.masks[goes] = 0
     core.names[goes] = 0
     marked = core.marks.copy()
-    kernels_windows.relink(core, stays, events)
+    kernels_windows.relink(arrays.handle, stays, events)
     rebuild(arrays, stays, events)
     arrays.core.marks[:] = marked
 
@@ -123,7 +123,7 @@ def erase(arrays: Arrays, person: int, names: Sequence[bytes]) -> None:
         row[:] = 0
         core.history[event] = 0
         core.history[event, kernels_layout.H_PERSON] = -1
-    kernels_windows.forget_windows(core, person)
+    kernels_windows.forget_windows(arrays.handle, person)
     for low, high in words(names):
         remove_id(core.ids, low, high)
     core.people[person] = 0

@@ -7,28 +7,26 @@ import numpy.typing as npt
 
 from dayfly.engine.shard.kernels_layout import (
     CLOCK,
-    CONSENT_DUE_AT,
     EMITTED,
     EVENTS,
     FIRES,
     HEAP,
     PEOPLE,
     SEQUENCE,
-    SHIFT,
     UNCONSENTED,
     VALUES,
 )
 from dayfly.engine.shard.kernels_people import Ids
 from dayfly.engine.shard.kernels_program import World
-from dayfly.privacy._jit import inlined_kernel, lean_kernel
+from dayfly.privacy._jit import inlined_kernel
 
 __all__ = [
     "Batch",
     "Core",
     "allowed",
-    "arm_consent",
     "emit",
     "fire",
+    "lowest_bit",
     "mark",
     "pop",
     "push",
@@ -53,6 +51,7 @@ class Core(NamedTuple):
         history: int64[events, 8]: time, person, type, channel, start of values, previous event of the person, digest.
         heap: int64[n, 2], binary heap of (instant, person << 16 | tag + 1); tag part 0 is a consent boundary.
         marks: uint64[words], tags of the current person to evaluate.
+        matched: int64[16, most features of a type + 1], for the events close ahead: number of features matched, and which.
         emitted: int64[n, 6].
         fired: int64[n, 4]: trigger, person, event (-1: none), instant.
         control: int64[32].
@@ -67,6 +66,7 @@ class Core(NamedTuple):
     history: Words
     heap: Words
     marks: npt.NDArray[np.uint64]
+    matched: Words
     emitted: Words
     fired: Words
     control: Words
@@ -137,15 +137,6 @@ def pop(heap: Words, control: Words) -> None:
         node = child
 
 
-@lean_kernel
-def arm_consent(core: Core, person: int, at: int) -> None:
-    """Note that a person's consents change at `at` by themselves."""
-    if core.people[person, CONSENT_DUE_AT] != at:
-        core.people[person, CONSENT_DUE_AT] = at
-        if at != 0:
-            push(core.heap, core.control, at, np.int64(person) << SHIFT)
-
-
 @inlined_kernel
 def mark(core: Core, start: int, end: int) -> None:
     """Mark a range of `Program.edge_tags` for evaluation."""
@@ -153,6 +144,18 @@ def mark(core: Core, start: int, end: int) -> None:
     for at in range(start, end):
         tag = program.edge_tags[at]
         core.marks[tag >> 6] |= np.uint64(1) << np.uint64(tag & 63)
+
+
+@inlined_kernel
+def lowest_bit(bits: int) -> int:
+    """Position of the lowest bit that is set; one must be."""
+    position, rest = np.int64(0), np.uint64(bits)
+    for halving in range(6):
+        width = np.uint64(32 >> halving)
+        if rest & ((np.uint64(1) << width) - np.uint64(1)) == np.uint64(0):
+            rest >>= width
+            position += 32 >> halving
+    return position
 
 
 @inlined_kernel
@@ -195,7 +198,7 @@ def tables_full(core: Core) -> bool:
 def short_of_room(core: Core, count: int) -> bool:
     """Whether `count` more events or timers could meet a full table."""
     world, control = core.world, core.control
-    tags, widest, features = world.program.scalars[3], world.program.scalars[6], world.program.scalars[7]
+    tags, widest, features = world.program.scalars[3], world.program.scalars[5], world.program.scalars[6]
     lines = world.lines
     return (
         control[EVENTS] + count >= len(core.history)

@@ -7,17 +7,20 @@ import numpy.typing as npt
 
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
-__all__ = ["Ids", "find_id", "id_home", "put_id", "put_ids", "rehash_ids", "remove_id"]
+__all__ = ["VALUE", "Ids", "find_id", "id_home", "put_id", "put_ids", "rehash_ids", "remove_id"]
 
 Words = npt.NDArray[np.int64]
+
+VALUE = 2
 
 
 class Ids(NamedTuple):
     """An open-addressing table from 16 bytes to an int64.
 
     Attributes:
-        keys: uint64[capacity, 2]; both zero: free. (An id of sixteen zero bytes does not occur: ids are keyed hashes.)
-        values: int64[capacity].
+        keys: uint64[capacity, 4], the id in the first two columns; both zero: free. (An id of sixteen zero bytes does not
+            occur: ids are keyed hashes.)
+        values: The same memory as int64, the value in column `VALUE`: one cache line holds both.
         meta: int64[1]: rows in use.
     """
 
@@ -57,7 +60,7 @@ def put_id(ids: Ids, low: int, high: int, value: int) -> None:
         row = -1 - row
         ids.keys[row, 0], ids.keys[row, 1] = low, high
         ids.meta[0] += 1
-    ids.values[row] = value
+    ids.values[row, VALUE] = value
 
 
 @lean_kernel
@@ -74,8 +77,8 @@ def put_ids(ids: Ids, rows: npt.NDArray[np.uint64]) -> None:
 def rehash_ids(source: Ids, target: Ids, least: int) -> None:
     """Copy all ids whose value is at least `least` into an empty table."""
     for row in range(source.keys.shape[0]):
-        if (source.keys[row, 0] != 0 or source.keys[row, 1] != 0) and source.values[row] >= least:
-            put_id(target, source.keys[row, 0], source.keys[row, 1], source.values[row])
+        if (source.keys[row, 0] != 0 or source.keys[row, 1] != 0) and source.values[row, VALUE] >= least:
+            put_id(target, source.keys[row, 0], source.keys[row, 1], source.values[row, VALUE])
 
 
 @lean_kernel
@@ -97,7 +100,7 @@ def remove_id(ids: Ids, low: int, high: int) -> None:
         wanted = id_home(ids.keys[row, 0], ids.keys[row, 1], mask)
         if ((row - wanted) & mask) >= ((row - gap) & mask):
             ids.keys[gap, 0], ids.keys[gap, 1] = ids.keys[row, 0], ids.keys[row, 1]
-            ids.values[gap] = ids.values[row]
+            ids.values[gap, VALUE] = ids.values[row, VALUE]
             gap = row
     ids.keys[gap, 0], ids.keys[gap, 1] = np.uint64(0), np.uint64(0)
-    ids.values[gap] = 0
+    ids.values[gap, VALUE] = 0

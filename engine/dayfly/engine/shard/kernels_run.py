@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dayfly.engine.shard.kernels_core import Batch, Core, allowed, emit, fire, short_of_room, tables_full
+from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_layout import (
     ACCEPTED,
     ALIVE,
@@ -50,20 +51,24 @@ from dayfly.engine.shard.kernels_layout import (
     WAIT,
 )
 from dayfly.engine.shard.kernels_lines import home, line_key
-from dayfly.engine.shard.kernels_people import find_id, id_home, put_id
+from dayfly.engine.shard.kernels_people import VALUE, find_id, id_home, put_id
 from dayfly.engine.shard.kernels_predicates import predicate_holds
 from dayfly.engine.shard.kernels_prefetch import prefetch_row
-from dayfly.engine.shard.kernels_settle import advance, defer, nothing_due, settle, settle_marked
-from dayfly.engine.shard.kernels_windows import update_windows
+from dayfly.engine.shard.kernels_program import Handle
+from dayfly.engine.shard.kernels_settle import advance, await_tag, defer, nothing_due, settle, settle_marked
+from dayfly.engine.shard.kernels_windows import match_features, update_windows
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = ["add_person", "consent_mark", "run"]
+
+_FAR, _NEAR = 16, 8  # events between asking the cache for an event's rows and needing them
+_RING = 15  # rows of `Core.matched` less one: more than `_NEAR`
 
 
 @inlined_kernel
 def _person_of(core: Core, ids: npt.NDArray[np.uint64], index: int) -> int:
     row = find_id(core.ids, ids[index, 0], ids[index, 1])
-    return core.ids.values[row] if row >= 0 else np.int64(-1)
+    return core.ids.values[row, VALUE] if row >= 0 else np.int64(-1)
 
 
 @lean_kernel
@@ -107,13 +112,14 @@ def _take_in(core: Core, batch: Batch, index: int, person: int) -> None:
     history[event, H_DIGEST] = np.int64(batch.digest[index, 0])
     history[event, H_DIGEST + 1] = np.int64(batch.digest[index, 1])
     core.people[person, LAST_EVENT] = event
-    update_windows(core, event)
+    update_windows(core, event, index & _RING)
     if batch.trusted:
-        defer(core, person)
+        defer(core.world.handle, person)
     else:
         settle_marked(core, person)
     for trigger in range(program.type_triggers[kind, 0], program.type_triggers[kind, 1]):
-        if predicate_holds(program, rows, program.triggers[trigger, 1], offset, batch.channel[index]):
+        predicate = program.triggers[trigger, 1]
+        if predicate_holds(program, rows.text_bits, (rows.values, offset), predicate, batch.channel[index]):
             fire(core, program.triggers[trigger, 3], program.triggers[trigger, 2], person, event)
 
 
@@ -123,7 +129,7 @@ def _refused_at_the_door(core: Core, batch: Batch, index: int) -> bool:
     control, program = core.control, core.world.program
     now, time = control[CLOCK], batch.time[index]
     row = find_id(core.seen, batch.event_id[index, 0], batch.event_id[index, 1])
-    if row >= 0 and core.seen.values[row] > now:
+    if row >= 0 and core.seen.values[row, VALUE] > now:
         control[DUPLICATE] += 1
         return True
     if time <= now - program.scalars[1]:
@@ -179,12 +185,12 @@ def _at_the_door(core: Core, batch: Batch, index: int, person: int) -> int:
         remember = now + program.scalars[1] + program.scalars[2]
         put_id(core.seen, batch.event_id[index, 0], batch.event_id[index, 1], remember)
         if person >= 0:
-            settle(core, person)
+            settle(core.world.handle, person)
         return WAIT
     else:
         return TAKE_IN
     if person >= 0:
-        settle(core, person)  # its consent object may have changed tags all the same
+        settle(core.world.handle, person)  # its consent object may have changed tags all the same
     return DONE
 
 
@@ -213,30 +219,35 @@ def _event(core: Core, batch: Batch, index: int) -> int:
 
 
 @inlined_kernel
-def _look_ahead(core: Core, batch: Batch, index: int) -> None:
-    """Bring the rows of the events to come into the cache."""
-    far, near = index + 16, index + 8
-    if far < len(batch.time):
-        prefetch_row(
-            core.ids.keys, id_home(batch.subject[far, 0], batch.subject[far, 1], core.ids.keys.shape[0] - 1)
-        )
-        prefetch_row(
-            core.seen.keys,
-            id_home(batch.event_id[far, 0], batch.event_id[far, 1], core.seen.keys.shape[0] - 1),
-        )
-    if near < len(batch.time) and batch.type[near] >= 0:
-        person = _person_of(core, batch.subject, near)
-        if person >= 0:
-            program, table = core.world.program, core.world.lines.table
-            prefetch_row(core.people, person)
-            prefetch_row(core.masks, person)
-            kind = batch.type[near]
-            for feature in range(program.type_features[kind, 0], program.type_features[kind, 1]):
-                prefetch_row(table, home(line_key(person, feature), table.shape[0]))
+def _await_ids(core: Core, batch: Batch, index: int) -> None:
+    """Bring what tells who an event's person is, and whether the event was seen, into the cache."""
+    ids, seen = core.ids.keys, core.seen.keys
+    prefetch_row(ids, id_home(batch.subject[index, 0], batch.subject[index, 1], ids.shape[0] - 1))
+    prefetch_row(seen, id_home(batch.event_id[index, 0], batch.event_id[index, 1], seen.shape[0] - 1))
+
+
+@inlined_kernel
+def _await_lines(core: Core, batch: Batch, index: int) -> None:
+    """Match an event, and bring its person, its windows, and what is evaluated whatever they hold into the cache."""
+    kind, slot = batch.type[index], index & _RING
+    if kind < 0:
+        return
+    match_features(core, (batch.values, batch.value_offset[index]), kind, batch.channel[index], slot)
+    person = _person_of(core, batch.subject, index)
+    if person < 0:
+        return
+    program, table, matched = core.world.program, core.world.lines.table, core.matched
+    prefetch_row(core.people, person)
+    prefetch_row(core.masks, person)
+    for place in range(1, matched[slot, 0] + 1):
+        feature = matched[slot, place]
+        prefetch_row(table, home(line_key(person, feature), table.shape[0]))
+        for at in range(program.always[feature, 0], program.always[feature, 1]):
+            await_tag(core.world, person, program.edge_tags[at])
 
 
 @lean_kernel
-def run(core: Core, batch: Batch, start: int, target: int) -> tuple[int, int]:
+def run(handle: Handle, batch: Batch, start: int, target: int) -> tuple[int, int]:
     """Take in events from index `start` on, then let time pass up to `target`.
 
     Returns:
@@ -246,24 +257,32 @@ def run(core: Core, batch: Batch, start: int, target: int) -> tuple[int, int]:
 
     Oracle: tests.oracles.membership.OracleEngine
     """
+    core = core_of(handle)
     control = core.control
     limit = len(core.emitted) - 2 * core.world.program.scalars[3] - len(core.world.program.triggers) - 8
     index = np.int64(start)
     count = len(batch.time)
     roomy = not short_of_room(core, count - index)
+    for ahead in range(index, min(index + _FAR, count)):
+        _await_ids(core, batch, ahead)
+    for ahead in range(index, min(index + _NEAR, count)):
+        _await_lines(core, batch, ahead)
     while index < count:
         if control[EMITTED] > limit:
             return FLUSH, index
         if not roomy and tables_full(core):
             return GROW, index
-        _look_ahead(core, batch, index)
+        if index + _FAR < count:
+            _await_ids(core, batch, index + _FAR)
+        if index + _NEAR < count:
+            _await_lines(core, batch, index + _NEAR)
         if not batch.trusted and not nothing_due(core, batch.received[index]):
-            code = advance(core, max(batch.received[index], control[CLOCK]))
+            code = advance(handle, max(batch.received[index], control[CLOCK]))
             if code != DONE:
                 return code, index
         code = _event(core, batch, index)
         if code != DONE:
             return code, index + 1 if code == FIRED or code == WAIT else index
         index += 1
-    code = np.int64(DONE) if batch.trusted else advance(core, np.int64(target))
+    code = np.int64(DONE) if batch.trusted else advance(handle, np.int64(target))
     return code, index

@@ -15,8 +15,9 @@ from dayfly.engine.shard.kernels_layout import (
     NULL,
     SCRATCH_CLOCK,
 )
+from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_lines import STAMPS, find_line, first_after, line_key, view
-from dayfly.engine.shard.kernels_program import World
+from dayfly.engine.shard.kernels_program import Handle, World
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = ["forget_judgement", "sequence_leaf"]
@@ -81,13 +82,15 @@ def _step_spans(world: World, leaf: Words, customer: int, spans: Words) -> bool:
 
 
 @lean_kernel
-def sequence_leaf(world: World, leaf: Words, customer: int, now: int) -> tuple[bool, int]:
+def sequence_leaf(handle: Handle, index: int, customer: int, now: int) -> tuple[bool, int]:
     """Each event of the last step is judged once, when nothing that arrives in order can change the judgement any more.
 
     A line per (customer, sequence) remembers the last event judged and the latest start found; `forget_judgement` clears it
     when an event arrives that a judgement should have known. Without `quiet` an event is ripe at once, with it `quiet` later; until then it is pending.
     """
-    lines, steps = world.lines, leaf[C_STEP_COUNT]
+    world = core_of(handle).world
+    lines, leaf = world.lines, world.program.leaves[index]
+    steps = leaf[C_STEP_COUNT]
     within, quiet = leaf[C_WITHIN], leaf[C_QUIET]
     after = now - within
     spans = world.spans
@@ -108,8 +111,8 @@ def sequence_leaf(world: World, leaf: Words, customer: int, now: int) -> tuple[b
     array = lines.arena if spans[steps - 1, 0] != 0 else lines.flat
     offset, count = spans[steps - 1, 1], spans[steps - 1, 2]
     pending = np.int64(FOREVER)
-    for index in range(first_after(array, offset, 1, count, max(judged, after)), count):
-        end = array[offset + index]
+    for at in range(first_after(array, offset, 1, count, max(judged, after)), count):
+        end = array[offset + at]
         if end <= ripe:
             newest = end
         start = _chain_start(world, leaf, spans, end, after)
@@ -135,10 +138,12 @@ def forget_judgement(
     """Clear what a sequence remembers if an event of `feature`, `arrival = (time, before the person's newest event?)`, belies it."""
     time, late = arrival
     lines, program = world.lines, world.program
+    leaf = program.leaves[memory - len(program.features)]
+    stops = leaf[C_WITHOUT] == feature and leaf[C_QUIET] >= 0
+    if not (late or stops):
+        return
     row = find_line(lines.table, lines.meta, line_key(customer, memory), False)
     if row < 0 or lines.table[row, 1] == 0:
         return
-    leaf = program.leaves[memory - len(program.features)]
-    stops = leaf[C_WITHOUT] == feature and leaf[C_QUIET] >= 0 and time <= lines.table[row, 2] + leaf[C_QUIET]
-    if late or stops:
+    if late or time <= lines.table[row, 2] + leaf[C_QUIET]:
         lines.table[row, 1] = 0

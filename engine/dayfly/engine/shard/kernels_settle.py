@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from dayfly.engine.shard.kernels_core import Core, allowed, emit, fire, pop, push, tables_full
+from dayfly.engine.shard.kernels_core import Core, allowed, emit, fire, lowest_bit, pop, push, tables_full
+from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_layout import (
     ALIVE,
     CLOCK,
@@ -29,12 +30,24 @@ from dayfly.engine.shard.kernels_layout import (
     WAITING,
     WAITING_DUE,
 )
-from dayfly.engine.shard.kernels_lines import line_key
-from dayfly.engine.shard.kernels_program import World, find_member
+from dayfly.engine.shard.kernels_lines import home, line_key
+from dayfly.engine.shard.kernels_prefetch import prefetch_row
+from dayfly.engine.shard.kernels_program import Handle, World, find_member
 from dayfly.engine.shard.kernels_tags import evaluate_tag, holds_now
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
-__all__ = ["advance", "defer", "nothing_due", "settle", "settle_everybody", "settle_marked", "settle_now"]
+__all__ = [
+    "advance",
+    "arm_consent",
+    "await_tag",
+    "defer",
+    "nothing_due",
+    "settle",
+    "settle_everybody",
+    "settle_marked",
+]
+
+_NEAR_THE_TOP = (3, 7)  # nodes of the heap that come up two timers from now
 
 
 @inlined_kernel
@@ -43,7 +56,7 @@ def _natural_end(world: World, tag: int, person: int, until: int) -> int:
     for _ in range(256):
         if until == FOREVER:
             return until
-        truth, later = evaluate_tag(world, tag, person, until)
+        truth, later = evaluate_tag(world.handle, tag, person, until)
         if not truth:
             return until
         until = later
@@ -93,23 +106,22 @@ def _apply_tag(core: Core, person: int, tag: int) -> None:
 
 
 @inlined_kernel
-def settle_now(core: Core, person: int) -> None:
+def _settle_now(core: Core, person: int) -> None:
     """`settle`, inlined where it is called for most events."""
     for word in range(len(core.marks)):
         while core.marks[word] != 0:
             bits = core.marks[word]
-            lowest = bits & (~bits + np.uint64(1))
-            core.marks[word] = bits ^ lowest
-            position = np.int64(0)
-            while lowest >> np.uint64(position) != np.uint64(1):
-                position += 1
-            _apply_tag(core, person, word * 64 + position)
+            core.marks[word] = bits & (bits - np.uint64(1))
+            _apply_tag(core, person, word * 64 + lowest_bit(bits))
 
 
 @lean_kernel
-def settle(core: Core, person: int) -> None:
-    """Evaluate the marked tags of a person, lowest first; a tag's dependents always come after it."""
-    settle_now(core, person)
+def settle(handle: Handle, person: int) -> None:
+    """Evaluate the marked tags of a person, lowest first; a tag's dependents always come after it.
+
+    Oracle: tests.oracles.membership.OracleEngine
+    """
+    _settle_now(core_of(handle), person)
 
 
 @inlined_kernel
@@ -119,12 +131,13 @@ def settle_marked(core: Core, person: int) -> None:
     for word in range(len(core.marks)):
         anything |= core.marks[word]
     if anything != np.uint64(0):
-        settle_now(core, person)
+        _settle_now(core, person)
 
 
 @lean_kernel
-def defer(core: Core, person: int) -> None:
+def defer(handle: Handle, person: int) -> None:
     """Have the marked tags of a person evaluated together with whatever else is due for it at this instant."""
+    core = core_of(handle)
     now = core.control[CLOCK]
     for tag in range(core.world.program.scalars[3]):
         if (core.marks[tag >> 6] >> np.uint64(tag & 63)) & np.uint64(1) != 0:
@@ -136,11 +149,44 @@ def defer(core: Core, person: int) -> None:
 
 
 @lean_kernel
-def advance(core: Core, target: int) -> int:
+def arm_consent(handle: Handle, person: int, at: int) -> None:
+    """Note that a person's consents change at `at` by themselves; the caller has made room for a timer.
+
+    Oracle: tests.oracles.membership.OracleEngine
+    """
+    core = core_of(handle)
+    if core.people[person, CONSENT_DUE_AT] != at:
+        core.people[person, CONSENT_DUE_AT] = at
+        if at != 0:
+            push(core.heap, core.control, at, np.int64(person) << SHIFT)
+
+
+@inlined_kernel
+def await_tag(world: World, person: int, tag: int) -> None:
+    """Bring what the evaluation of a tag reads into the cache."""
+    table, program = world.lines.table, world.program
+    prefetch_row(world.members, home(line_key(person, tag), world.members.shape[0]))
+    for at in range(program.tags[tag, 7], program.tags[tag, 8]):
+        prefetch_row(table, home(line_key(person, program.reads[at]), table.shape[0]))
+
+
+@inlined_kernel
+def _await_timers(core: Core, target: int) -> None:
+    """Bring what the timers need that are due soon, but not next, into the cache."""
+    heap = core.heap
+    for node in range(_NEAR_THE_TOP[0], min(_NEAR_THE_TOP[1], core.control[HEAP])):
+        tag = (heap[node, 1] & 0xFFFF) - 1
+        if heap[node, 0] <= target and tag >= 0:
+            await_tag(core.world, heap[node, 1] >> SHIFT, tag)
+
+
+@lean_kernel
+def advance(handle: Handle, target: int) -> int:
     """Let time pass up to `target`; a code when someone else must act at the clock's instant first.
 
     All that is due for one person at one instant is evaluated at once, so that nothing flickers within an instant.
     """
+    core = core_of(handle)
     control, heap = core.control, core.heap
     limit = len(core.emitted) - 2 * core.world.program.scalars[3] - 8
     while True:
@@ -153,7 +199,7 @@ def advance(core: Core, target: int) -> int:
         waiting = control[UNSETTLED]
         if waiting >= 0 and (person != waiting or due > control[CLOCK] or control[WAITING] <= control[CLOCK]):
             control[UNSETTLED] = -1
-            settle(core, waiting)
+            settle(handle, waiting)
             if control[FIRES] > 0:
                 return FIRED
             continue
@@ -166,6 +212,7 @@ def advance(core: Core, target: int) -> int:
         tag = (heap[0, 1] & 0xFFFF) - 1
         key = heap[0, 1] - 1
         pop(heap, control)
+        _await_timers(core, target)
         if tag < 0:
             if core.people[person, CONSENT_DUE_AT] == due:
                 control[CLOCK] = max(control[CLOCK], due)
@@ -197,8 +244,12 @@ def nothing_due(core: Core, target: int) -> bool:
 
 
 @lean_kernel
-def settle_everybody(core: Core, start: int) -> int:
-    """Evaluate all tags of all persons from `start` on; the person to go on with once the caller has made room."""
+def settle_everybody(handle: Handle, start: int) -> int:
+    """Evaluate all tags of all persons from `start` on; the person to go on with once the caller has made room.
+
+    Oracle: tests.oracles.membership.OracleEngine
+    """
+    core = core_of(handle)
     tags = core.world.program.scalars[3]
     limit = len(core.emitted) - 3 * tags - len(core.world.program.tag_triggers) - 8
     for person in range(start, core.control[PEOPLE]):
@@ -211,5 +262,5 @@ def settle_everybody(core: Core, start: int) -> int:
             continue
         for tag in range(tags):
             core.marks[tag >> 6] |= np.uint64(1) << np.uint64(tag & 63)
-        settle(core, person)
+        settle(handle, person)
     return core.control[PEOPLE]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dayfly.engine.shard.kernels_prefetch import load_word, prefetch_row
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = ["Strings", "TextTests", "answer_all", "answer_tests", "index_strings", "intern_rows"]
@@ -20,6 +21,9 @@ _NULL = -9223372036854775808
 _LENGTH_BITS = 20
 _LENGTH_MASK = (1 << 20) - 1
 
+_AHEAD = 8  # events between hashing a text and looking it up
+_RING = 15  # rows of `Strings.ahead` less one: more than `_AHEAD`
+
 TEXT_EQUAL, TEXT_CONTAINS, TEXT_PREFIX, TEXT_SUFFIX = 0, 1, 2, 3
 
 
@@ -27,20 +31,22 @@ class Strings(NamedTuple):
     """The intern table.
 
     Attributes:
-        slots: int32[capacity], string id + 1 by open addressing (0: free).
+        slots: uint64[capacity], by open addressing: upper half of the hash, string id + 1 (0: free).
         hashes: uint64[strings].
         where: int64[strings, 3]: field, start in `text`, length.
         text: uint8[n].
         bits: uint64[strings, words], answers of the field's tests.
         meta: int64[3]: strings in use, bytes in use, seed of the hash.
+        ahead: uint64[16, fields of the widest type], hashes of the texts of the events close ahead.
     """
 
-    slots: npt.NDArray[np.int32]
+    slots: npt.NDArray[np.uint64]
     hashes: npt.NDArray[np.uint64]
     where: Words
     text: Bytes
     bits: npt.NDArray[np.uint64]
     meta: Words
+    ahead: npt.NDArray[np.uint64]
 
 
 class TextTests(NamedTuple):
@@ -62,19 +68,33 @@ class TextTests(NamedTuple):
 
 
 @inlined_kernel
+def _eight(text: Bytes, at: int, length: int) -> int:
+    """The first eight bytes of a text as one little-endian number, zeros behind its end."""
+    if length >= 8:
+        return load_word(text, at)
+    if at + 8 <= len(text):
+        return load_word(text, at) & ((np.uint64(1) << np.uint64(8 * length)) - np.uint64(1))
+    word = np.uint64(0)
+    for place in range(length):
+        word |= np.uint64(text[at + place]) << np.uint64(8 * place)
+    return word
+
+
+@inlined_kernel
 def _hash(text: Bytes, start: int, length: int, seed: int) -> int:
-    """Keyed FNV-1a with a final mix; equal hashes are always confirmed by comparing bytes."""
-    x = np.uint64(0xCBF29CE484222325) ^ np.uint64(seed)
-    for at in range(start, start + length):
-        x = (x ^ np.uint64(text[at])) * np.uint64(0x100000001B3)
-    x = (x ^ (x >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    """Keyed hash, eight bytes at a time; equal hashes are always confirmed by comparing bytes."""
+    x = np.uint64(0xCBF29CE484222325) ^ np.uint64(seed) ^ (np.uint64(length) << np.uint64(48))
+    for at in range(0, length, 8):
+        x = (x ^ _eight(text, start + at, length - at)) * np.uint64(0x9E3779B97F4A7C15)
+        x ^= x >> np.uint64(29)
+    x *= np.uint64(0xD6E8FEB86659FD93)
     return x ^ (x >> np.uint64(32))
 
 
 @inlined_kernel
 def _same(left: Bytes, left_start: int, right: Bytes, right_start: int, length: int) -> bool:
-    for at in range(length):
-        if left[left_start + at] != right[right_start + at]:
+    for at in range(0, length, 8):
+        if _eight(left, left_start + at, length - at) != _eight(right, right_start + at, length - at):
             return False
     return True
 
@@ -117,22 +137,38 @@ def answer_all(strings: Strings, tests: TextTests) -> None:
 
 
 @inlined_kernel
-def _intern(strings: Strings, tests: TextTests, field: int, source: Bytes, packed: int) -> int:
+def _foresee(strings: Strings, tests: TextTests, event: int, row: tuple[Words, int, int], source: Bytes) -> None:
+    """Hash the texts of an event that comes soon, and bring the slots where they should be into the cache."""
+    values, offset, kind = row
+    if kind < 0:
+        return
+    first, mask = tests.fields[kind, 0], np.uint64(len(strings.slots) - 1)
+    for slot in range(tests.fields[kind, 1]):
+        packed = values[offset + slot]
+        if tests.is_text[first + slot] != 0 and packed != _NULL:
+            seed = (first + slot) * 0x9E3779B1 + strings.meta[2]
+            hashed = _hash(source, packed >> _LENGTH_BITS, packed & _LENGTH_MASK, seed)
+            strings.ahead[event & _RING, slot] = hashed
+            prefetch_row(strings.slots, np.int64(hashed & mask))
+
+
+@inlined_kernel
+def _intern(strings: Strings, tests: TextTests, field: int, text: tuple[Bytes, int], hashed: int) -> int:
+    """Number of a text, given as (source, packed slice), new if need be."""
+    source, packed = text
     start, length = packed >> _LENGTH_BITS, packed & _LENGTH_MASK
-    hashed = _hash(source, start, length, np.int64(field) * 0x9E3779B1 + strings.meta[2])
     mask = len(strings.slots) - 1
     slot = np.int64(hashed & np.uint64(mask))
-    while True:
-        string = np.int64(strings.slots[slot]) - 1
-        if string < 0:
-            break
-        if (
-            strings.hashes[string] == hashed
-            and strings.where[string, 0] == field
-            and strings.where[string, 2] == length
-            and _same(strings.text, strings.where[string, 1], source, start, length)
-        ):
-            return string
+    while strings.slots[slot] != 0:
+        entry = strings.slots[slot]
+        if entry >> np.uint64(32) == hashed >> np.uint64(32):  # else no other table needs to be read
+            string = np.int64(entry & np.uint64(0xFFFFFFFF)) - 1
+            if (
+                strings.where[string, 0] == field
+                and strings.where[string, 2] == length
+                and _same(strings.text, strings.where[string, 1], source, start, length)
+            ):
+                return string
         slot = (slot + 1) & mask
     string = strings.meta[0]
     offset = strings.meta[1]
@@ -140,11 +176,17 @@ def _intern(strings: Strings, tests: TextTests, field: int, source: Bytes, packe
         strings.text[offset + at] = source[start + at]
     strings.hashes[string] = hashed
     strings.where[string, 0], strings.where[string, 1], strings.where[string, 2] = field, offset, length
-    strings.slots[slot] = string + 1
+    strings.slots[slot] = _entry(hashed, string)
     strings.meta[0] = string + 1
     strings.meta[1] = offset + length
     answer_tests(strings, tests, string)
     return string
+
+
+@inlined_kernel
+def _entry(hashed: int, string: int) -> int:
+    """Content of a slot: upper half of the hash, number of the string + 1."""
+    return (np.uint64(hashed) & np.uint64(0xFFFFFFFF00000000)) | np.uint64(string + 1)
 
 
 @lean_kernel
@@ -160,24 +202,33 @@ def intern_rows(
 
     Oracle: tests.oracles.strings.NaiveStrings
     """
-    for event in range(len(types)):
+    count = len(types)
+    for event in range(min(_AHEAD, count)):
+        _foresee(strings, tests, event, (values, offsets[event], types[event]), source)
+    for event in range(count):
+        far = event + _AHEAD
+        if far < count:
+            _foresee(strings, tests, far, (values, offsets[far], types[far]), source)
         kind = types[event]
         if kind < 0:
             continue
         first, width = tests.fields[kind, 0], tests.fields[kind, 1]
         for slot in range(width):
-            if tests.is_text[first + slot] != 0:
-                at = offsets[event] + slot
-                if values[at] != _NULL:
-                    values[at] = _intern(strings, tests, first + slot, source, values[at])
+            at = offsets[event] + slot
+            if tests.is_text[first + slot] != 0 and values[at] != _NULL:
+                hashed = strings.ahead[event & _RING, slot]
+                values[at] = _intern(strings, tests, first + slot, (source, values[at]), hashed)
 
 
 @lean_kernel
-def index_strings(hashes: npt.NDArray[np.uint64], count: int, slots: npt.NDArray[np.int32]) -> None:
-    """Fill the empty open-addressing index `slots` with the first `count` strings, in order of their ids."""
+def index_strings(hashes: npt.NDArray[np.uint64], count: int, slots: npt.NDArray[np.uint64]) -> None:
+    """Fill the empty open-addressing index `slots` with the first `count` strings, in order of their ids.
+
+    Oracle: tests.oracles.strings.NaiveStrings
+    """
     mask = np.uint64(len(slots) - 1)
     for string in range(count):
         slot = np.int64(hashes[string] & mask)
         while slots[slot] != 0:
             slot = (slot + 1) & (len(slots) - 1)
-        slots[slot] = string + 1
+        slots[slot] = _entry(hashes[string], string)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_layout import (
     C_FEATURE,
     C_KIND,
@@ -36,7 +37,7 @@ from dayfly.engine.shard.kernels_leaves import (
     total_leaf,
 )
 from dayfly.engine.shard.kernels_lines import DISTINCT, STAMPS, find_line, line_key, view
-from dayfly.engine.shard.kernels_program import World, find_member
+from dayfly.engine.shard.kernels_program import Handle, World, find_member
 from dayfly.engine.shard.kernels_sequences import sequence_leaf
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
@@ -49,7 +50,7 @@ def _leaf(world: World, index: int, customer: int, now: int) -> tuple[bool, int]
     leaf = program.leaves[index]
     kind = leaf[C_KIND]
     if kind == L_SEQUENCE:
-        return sequence_leaf(world, leaf, customer, now)
+        return sequence_leaf(world.handle, index, customer, now)
     row = find_line(lines.table, lines.meta, line_key(customer, leaf[C_FEATURE]), False)
     if row < 0:
         return kind == L_ABSENT, np.int64(FOREVER)
@@ -117,9 +118,9 @@ def holds_now(world: World, tag: int, customer: int, now: int) -> tuple[bool, in
 
 
 @lean_kernel
-def evaluate_tag(world: World, tag: int, customer: int, now: int) -> tuple[bool, int]:
+def evaluate_tag(handle: Handle, tag: int, customer: int, now: int) -> tuple[bool, int]:
     """`holds_now` as a function of its own, for callers where it is rare.
 
     Oracle: tests.oracles.membership.OracleEngine
     """
-    return holds_now(world, tag, customer, now)
+    return holds_now(core_of(handle).world, tag, customer, now)

@@ -18,14 +18,17 @@ from dayfly.engine.shard.kernels_layout import (
     NULL,
     UPDATES,
 )
-from dayfly.engine.shard.kernels_lines import UNCHANGED, clear_line, count_after, find_line, insert, line_key
+from dayfly.engine.shard.kernels_handle import core_of
+from dayfly.engine.shard.kernels_lines import STAMPS, UNCHANGED, clear_line, find_line, insert, line_key, view
 from dayfly.engine.shard.kernels_predicates import predicate_holds
+from dayfly.engine.shard.kernels_program import Handle
 from dayfly.engine.shard.kernels_sequences import forget_judgement
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = [
     "collect",
     "forget_windows",
+    "match_features",
     "rebuild_one",
     "rebuild_windows",
     "relink",
@@ -37,6 +40,29 @@ Words = npt.NDArray[np.int64]
 
 
 @inlined_kernel
+def _mark_edges(core: Core, feature: int, row: int, change: tuple[int, int]) -> None:
+    """Mark the tags that look at a count which the arrival of (time, time of the entry it replaced) has just made.
+
+    Windows come by rising length, so one pass from the newest entry back counts them all; and no further than the
+    largest count that anybody looks at.
+    """
+    program, now = core.world.program, core.control[CLOCK]
+    time, replaced = change
+    array, offset, stride, count = view(core.world.lines, row, program.features[feature, 3])
+    first, live = program.features[feature, 6], np.int64(0)
+    for window in range(first, first + program.features[feature, 7]):
+        lower = now - program.windows[window, 0]
+        if time <= lower or replaced > lower:
+            continue  # outside this window, or in the place of an entry that was inside
+        most = program.windows[window, 2]
+        while live <= most and live < count and array[offset + (count - 1 - live) * stride] > lower:
+            live += 1
+        if live <= most:
+            edge = program.windows[window, 1] + live
+            mark(core, program.edges[edge, 0], program.edges[edge, 1])
+
+
+@inlined_kernel
 def _update_feature(core: Core, person: int, feature: int, entry: tuple[int, int], late: bool) -> None:  # noqa: FBT001 - kernels take positional scalars
     """Put (time, value) into the window of one feature and mark the tags whose answer it can change."""
     program, lines, control = core.world.program, core.world.lines, core.control
@@ -45,19 +71,14 @@ def _update_feature(core: Core, person: int, feature: int, entry: tuple[int, int
     if time <= now - span:
         return
     row = find_line(lines.table, lines.meta, line_key(person, feature), True)
-    replaced = insert(lines, row, kind, cap, now - span, entry)
+    if kind == STAMPS:  # by far the most common: compiled for itself, with a stride of one
+        replaced = insert(lines, row, STAMPS, cap, now - span, (time, 0))
+    else:
+        replaced = insert(lines, row, kind, cap, now - span, entry)
     control[UPDATES] += 1
     if replaced == UNCHANGED:
         return
-    first = program.features[feature, 6]
-    for window in range(first, first + program.features[feature, 7]):
-        lower = now - program.windows[window, 0]
-        if time <= lower or replaced > lower:
-            continue  # outside this window, or in the place of an entry that was inside
-        count = count_after(lines, row, kind, lower)
-        if count <= program.windows[window, 2]:
-            edge = program.windows[window, 1] + count
-            mark(core, program.edges[edge, 0], program.edges[edge, 1])
+    _mark_edges(core, feature, row, (time, replaced))
     mark(core, program.always[feature, 0], program.always[feature, 1])
     if late:
         mark(core, program.always[feature, 2], program.always[feature, 3])
@@ -66,43 +87,64 @@ def _update_feature(core: Core, person: int, feature: int, entry: tuple[int, int
 
 
 @inlined_kernel
-def update_windows(core: Core, event: int) -> None:
-    """Update every feature that an event of the history matches; an event before the person's newest one is late."""
-    program, rows = core.world.program, core.world.rows
-    kind, offset = core.history[event, H_TYPE], core.history[event, H_VALUES]
+def match_features(core: Core, row: tuple[Words, int], kind: int, channel: int, slot: int) -> None:
+    """Write down in `core.matched[slot]` which features an event of a declared type matches."""
+    program, text_bits, matched = core.world.program, core.world.rows.text_bits, core.matched
+    found, last, holds = np.int64(0), np.int64(-1), False
+    for feature in range(program.type_features[kind, 0], program.type_features[kind, 1]):
+        predicate, field = program.features[feature, 1], program.features[feature, 2]
+        if predicate != last:  # features are sorted by predicate
+            last = predicate
+            holds = predicate_holds(program, text_bits, row, predicate, channel)
+        if holds and (field < 0 or row[0][row[1] + field] != NULL):
+            found += 1
+            matched[slot, found] = feature
+    matched[slot, 0] = found
+
+
+@inlined_kernel
+def update_windows(core: Core, event: int, slot: int) -> None:
+    """Update the features in `core.matched[slot]` with an event of the history; before the person's newest one it is late."""
+    program, values, matched = core.world.program, core.world.rows.values, core.matched
+    offset = core.history[event, H_VALUES]
     person, time = core.history[event, H_PERSON], core.history[event, H_TIME]
     late = time < core.people[person, NEWEST]
     core.people[person, NEWEST] = max(time, core.people[person, NEWEST])
-    last, holds = np.int64(-1), False
-    for feature in range(program.type_features[kind, 0], program.type_features[kind, 1]):
-        predicate, slot = program.features[feature, 1], program.features[feature, 2]
-        if predicate != last:
-            last = predicate
-            holds = predicate_holds(program, rows, predicate, offset, core.history[event, H_CHANNEL])
-        if not holds:
-            continue
-        value = np.int64(0)
-        if slot >= 0:
-            value = rows.values[offset + slot]
-            if value == NULL:
-                continue
+    for place in range(1, matched[slot, 0] + 1):
+        feature = matched[slot, place]
+        field = program.features[feature, 2]
+        value = values[offset + field] if field >= 0 else np.int64(0)
         _update_feature(core, person, feature, (time, value), late)
 
 
 @lean_kernel
-def collect(core: Core, person: int, match: tuple[int, int], lower: int, out: Words) -> int:
+def _replay(handle: Handle, event: int) -> None:
+    """Put an event of the history into the windows of its person."""
+    core = core_of(handle)
+    kind, offset = core.history[event, H_TYPE], core.history[event, H_VALUES]
+    match_features(core, (core.world.rows.values, offset), kind, core.history[event, H_CHANNEL], 0)
+    update_windows(core, event, 0)
+
+
+@lean_kernel
+def collect(handle: Handle, person: int, match: tuple[int, int], lower: int, out: Words) -> int:
     """Events of a person that match (type, predicate) with time > `lower`, newest arrival first.
 
     Returns:
         Their number; the first `len(out)` of them are in `out`.
+
+    Oracle: tests.oracles.membership.OracleEngine
     """
+    core = core_of(handle)
+    rows = core.world.rows
     kind, predicate = match
     found = np.int64(0)
     event = core.people[person, LAST_EVENT]
     while event >= 0:
         row = core.history[event]
         if row[H_TYPE] == kind and row[H_TIME] > lower:
-            if predicate_holds(core.world.program, core.world.rows, predicate, row[H_VALUES], row[H_CHANNEL]):
+            cells = (rows.values, row[H_VALUES])
+            if predicate_holds(core.world.program, rows.text_bits, cells, predicate, row[H_CHANNEL]):
                 if found < len(out):
                     out[found] = event
                 found += 1
@@ -111,8 +153,12 @@ def collect(core: Core, person: int, match: tuple[int, int], lower: int, out: Wo
 
 
 @lean_kernel
-def forget_windows(core: Core, person: int) -> None:
-    """Empty all windows of a person."""
+def forget_windows(handle: Handle, person: int) -> None:
+    """Empty all windows of a person.
+
+    Oracle: tests.oracles.membership.OracleEngine
+    """
+    core = core_of(handle)
     lines = core.world.lines
     program = core.world.program
     for feature in range(len(program.features) + len(program.leaves)):  # windows, and what sequences remember
@@ -122,33 +168,45 @@ def forget_windows(core: Core, person: int) -> None:
 
 
 @lean_kernel
-def rebuild_one(core: Core, events: Words, start: int) -> int:
-    """Put the given events (by arrival) of a person into its windows again, from `start`; where to go on after growing."""
+def rebuild_one(handle: Handle, events: Words, start: int) -> int:
+    """Put the given events (by arrival) of a person into its windows again, from `start`; where to go on after growing.
+
+    Oracle: tests.oracles.membership.OracleEngine
+    """
+    core = core_of(handle)
     for at in range(start, len(events)):
         if tables_full(core):
             return at
-        update_windows(core, events[at])
+        _replay(handle, events[at])
     for word in range(len(core.marks)):
         core.marks[word] = 0
     return len(events)
 
 
 @lean_kernel
-def rebuild_windows(core: Core, start: int) -> int:
-    """Put the whole history into the windows again, from event `start`; where to go on after growing."""
+def rebuild_windows(handle: Handle, start: int) -> int:
+    """Put the whole history into the windows again, from event `start`; where to go on after growing.
+
+    Oracle: tests.oracles.membership.OracleEngine
+    """
+    core = core_of(handle)
     for event in range(start, core.control[EVENTS]):
         if tables_full(core):
             return event
         if core.history[event, H_PERSON] >= 0:
-            update_windows(core, event)
+            _replay(handle, event)
     for word in range(len(core.marks)):
         core.marks[word] = 0
     return core.control[EVENTS]
 
 
 @lean_kernel
-def relink(core: Core, person: int, events: Words) -> None:
-    """Give a person this history: event numbers in order of arrival."""
+def relink(handle: Handle, person: int, events: Words) -> None:
+    """Give a person this history: event numbers in order of arrival.
+
+    Oracle: tests.oracles.membership.OracleEngine
+    """
+    core = core_of(handle)
     previous = np.int64(-1)
     for event in events:
         core.history[event, H_PERSON] = person
@@ -158,8 +216,12 @@ def relink(core: Core, person: int, events: Words) -> None:
 
 
 @lean_kernel
-def relink_all(core: Core) -> None:
-    """Link every person's events by arrival."""
+def relink_all(handle: Handle) -> None:
+    """Link every person's events by arrival.
+
+    Oracle: tests.oracles.membership.OracleEngine
+    """
+    core = core_of(handle)
     for event in range(core.control[EVENTS]):
         person = core.history[event, H_PERSON]
         if person >= 0:

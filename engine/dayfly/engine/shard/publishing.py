@@ -24,7 +24,7 @@ def held_by_name(arrays: Arrays) -> list[Held]:
     """All memberships that hold, by person and tag number."""
     members = arrays.core.world.members
     rows = members[(members[:, 0] > 0) & (members[:, 1] != 0)]
-    rows = rows[np.argsort(rows[:, 0])]
+    rows = rows[np.argsort(rows[:, 0]), :6]
     tags = arrays.compiled.tags
     return [
         ((key - 1) >> 16, tags[(key - 1) & 0xFFFF].name, (since, until, sequence))
@@ -46,7 +46,7 @@ def swap(arrays: Arrays, compiled: Compiled, held: list[Held]) -> None:
             arrays.grow()
             world = arrays.core.world
             row = find_member(world.members, world.meta, line_key(person, number[tag]), True)  # noqa: FBT003 - a kernel's scalar
-            world.members[row, 1:] = (1, since, 0, until, sequence)
+            world.members[row, 1:6] = (1, since, 0, until, sequence)
 
 
 def fill_windows(arrays: Arrays) -> None:
@@ -55,7 +55,7 @@ def fill_windows(arrays: Arrays) -> None:
     start = 0
     while start < int(arrays.core.control[kernels_layout.EVENTS]):
         arrays.grow()
-        start = int(kernels_windows.rebuild_windows(arrays.core, start))
+        start = int(kernels_windows.rebuild_windows(arrays.handle, start))
 
 
 def settle_everybody(arrays: Arrays, drain: Callable[[], None]) -> None:
@@ -63,7 +63,7 @@ def settle_everybody(arrays: Arrays, drain: Callable[[], None]) -> None:
     start = 0
     while start < int(arrays.core.control[kernels_layout.PEOPLE]):
         arrays.grow()
-        start = int(kernels_settle.settle_everybody(arrays.core, start))
+        start = int(kernels_settle.settle_everybody(arrays.handle, start))
         drain()
 
 
@@ -136,6 +136,6 @@ def _drop_undeclared(arrays: Arrays, types: npt.NDArray[np.int64]) -> None:
     gone = (types < 0) & (history[:, kernels_layout.H_PERSON] >= 0)
     for person in np.unique(history[gone, kernels_layout.H_PERSON]).tolist():
         kept = np.flatnonzero((history[:, kernels_layout.H_PERSON] == person) & (types >= 0))
-        kernels_windows.relink(core, person, kept)
+        kernels_windows.relink(arrays.handle, person, kept)
     history[gone] = 0
     history[gone, kernels_layout.H_PERSON] = -1

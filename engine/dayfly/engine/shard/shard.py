@@ -148,7 +148,7 @@ class Shard:
         """Drive the kernel loop, doing what it asks for until it is done."""
         index = 0
         while True:
-            code, index = kernels_run.run(self.arrays.core, columns, index, target)
+            code, index = kernels_run.run(self.arrays.handle, columns, index, target)
             self._flush(batch)
             if code == kernels_layout.DONE:
                 return
@@ -240,7 +240,7 @@ class Shard:
 
     def _settle(self, person: int) -> None:
         self.arrays.grow()
-        kernels_settle.settle(self.arrays.core, person)
+        kernels_settle.settle(self.arrays.handle, person)
         self._drain()
 
     def _drain(self) -> None:
@@ -334,10 +334,11 @@ class Shard:
             return
         core.control[kernels_layout.EMITTED] = 0
         emitted = core.emitted[:count]
-        names = core.names[emitted[:, 2]].astype("<u8").tobytes()
+        names = core.names[emitted[:, 2]].astype("<u8", copy=False).view("V16")[:, 0]
         tags, out = self.arrays.compiled.tags, self._out
-        for index, (kind, at_ms, person, what, extra, sequence) in enumerate(emitted.tolist()):
-            subject = names[16 * index : 16 * index + 16]
+        for (kind, at_ms, person, what, extra, sequence), subject in zip(
+            emitted.tolist(), names.tolist(), strict=True
+        ):
             if kind == kernels_layout.ENTER:
                 out.tags.append(TagChange(sequence, at_ms, subject, tags[what].name, "enter", extra))
             elif kind == kernels_layout.LEAVE:
@@ -376,7 +377,7 @@ class Shard:
         """Spending a use may have ended the permission of tags."""
         if self.arrays.core.marks.any():
             self.arrays.grow()
-            kernels_settle.settle(self.arrays.core, person)
+            kernels_settle.settle(self.arrays.handle, person)
             self._drain()
 
     # --- asking -----------------------------------------------------------------------------------------------------

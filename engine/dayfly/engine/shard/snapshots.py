@@ -17,7 +17,7 @@ from dayfly.engine.events import LENGTH_BITS, EventBatch
 from dayfly.engine.shard import kernels_layout, kernels_windows
 from dayfly.engine.shard.batches import single_event
 from dayfly.engine.shard.kernels_lines import line_key
-from dayfly.engine.shard.kernels_people import put_ids
+from dayfly.engine.shard.kernels_people import VALUE, put_ids
 from dayfly.engine.shard.kernels_program import find_member
 from dayfly.engine.shard.kernels_strings import intern_rows
 from dayfly.engine.shard.orders import LiveOrder
@@ -70,7 +70,7 @@ def write(shard: "Shard") -> bytes:
     people = core.people[: int(core.control[kernels_layout.PEOPLE])]
     history, values, text = _history(shard, now)
     members = core.world.members
-    members = members[(members[:, 0] > 0) & ((members[:, 1] != 0) | (members[:, 3] != 0))]
+    members = members[(members[:, 0] > 0) & ((members[:, 1] != 0) | (members[:, 3] != 0)), :6]
     members[np.ix_(members[:, 1] == 0, [2, 5])] = (
         0  # since when and by which decision matter only while a tag is held
     )
@@ -82,9 +82,9 @@ def write(shard: "Shard") -> bytes:
         sequence=int(core.control[kernels_layout.SEQUENCE]),
         people=_bytes(people[:, _PEOPLE_COLUMNS]),
         names=_bytes(core.names[: len(people)]),
-        ids=_bytes(_sorted_ids(core.ids.keys, core.ids.values)),
+        ids=_bytes(_sorted_ids(core.ids.keys)),
         aliases={person: sorted(names) for person, names in sorted(shard.aliases.items())},
-        seen=_bytes(_live_ids(core.seen.keys, core.seen.values, now)),
+        seen=_bytes(_sorted_ids(core.seen.keys[core.seen.values[:, VALUE] > now])),
         history=_bytes(history),
         values=_bytes(values),
         text=text,
@@ -104,16 +104,11 @@ def _bytes(array: npt.NDArray[np.generic]) -> bytes:
     return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
 
 
-def _sorted_ids(keys: npt.NDArray[np.uint64], values: Words) -> npt.NDArray[np.uint64]:
-    used = (keys[:, 0] != 0) | (keys[:, 1] != 0)
-    rows = np.column_stack([keys[used], values[used].astype(np.uint64)])
+def _sorted_ids(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """(id, value) of the rows in use."""
+    rows = keys[(keys[:, 0] != 0) | (keys[:, 1] != 0), : VALUE + 1]
     order = np.lexsort((rows[:, 1], rows[:, 0]))
     return rows[order]
-
-
-def _live_ids(keys: npt.NDArray[np.uint64], values: Words, now_ms: int) -> npt.NDArray[np.uint64]:
-    live = values > now_ms
-    return _sorted_ids(keys[live], values[live])
 
 
 def _history(shard: "Shard", now_ms: int) -> tuple[Words, Words, bytes]:
@@ -300,7 +295,7 @@ def _read_history(shard: "Shard", image: _Image) -> None:
         ],
     ] = rows[:, :5]
     history[:, [kernels_layout.H_DIGEST, kernels_layout.H_DIGEST + 1]] = rows[:, 5:]
-    kernels_windows.relink_all(core)
+    kernels_windows.relink_all(arrays.handle)
     fill_windows(arrays)
 
 
@@ -310,7 +305,7 @@ def _read_memberships(shard: "Shard", image: _Image) -> None:
         world = shard.arrays.core.world
         key = int(row[0]) - 1
         place = find_member(world.members, world.meta, line_key(key >> 16, key & 0xFFFF), True)  # noqa: FBT003 - a kernel's scalar
-        world.members[place] = row
+        world.members[place, :6] = row
 
 
 def _read_timers(shard: "Shard", image: _Image) -> None:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from dayfly.engine.shard import kernels_layout
 from dayfly.engine.shard.compile import Compiled
 from dayfly.engine.shard.kernels_core import Core
+from dayfly.engine.shard.kernels_handle import empty_handle, fill_handle
 from dayfly.engine.shard.kernels_lines import Lines, rehash
-from dayfly.engine.shard.kernels_people import Ids, rehash_ids
-from dayfly.engine.shard.kernels_program import Rows, World
+from dayfly.engine.shard.kernels_people import VALUE, Ids, rehash_ids
+from dayfly.engine.shard.kernels_program import Handle, Program, Rows, World
 from dayfly.engine.shard.kernels_strings import Strings, answer_all, index_strings
 
 __all__ = ["Arrays", "aligned_rows", "empty_ids"]
@@ -37,7 +38,7 @@ def _power_of_two(least: int) -> int:
 def empty_ids(capacity: int) -> Ids:
     """Keys and values side by side in rows of 32 bytes, so that looking one up touches one cache line."""
     rows = aligned_rows(capacity // 2).reshape(capacity, 4)
-    return Ids(rows.view(np.uint64)[:, :2], rows[:, 2], np.zeros(1, np.int64))
+    return Ids(rows.view(np.uint64), rows, np.zeros(1, np.int64))
 
 
 def _lines(capacity: int, arena_words: int) -> Lines:
@@ -58,13 +59,22 @@ def _longer(array: npt.NDArray[_Cell], rows: int) -> npt.NDArray[_Cell]:
     return grown
 
 
+def _ahead(program: Program) -> Bits:
+    return np.zeros((16, max(int(program.scalars[5]), 1)), np.uint64)
+
+
+def _matched(program: Program) -> Words:
+    most = int((program.type_features[:, 1] - program.type_features[:, 0]).max(initial=0))
+    return np.zeros((16, 1 + most), np.int64)
+
+
 def _words_per_mask(compiled: Compiled) -> int:
     return len(compiled.mask_groups())
 
 
 @dataclass(slots=True)
 class Arrays:
-    """Owner of all arrays; `core` is rebuilt whenever one of them was replaced.
+    """Owner of all arrays; `core` is set anew whenever one of them was replaced, and `handle` stands for it.
 
     Attributes:
         compiled: The policy in force.
@@ -76,7 +86,18 @@ class Arrays:
     expected_people: int = 1_000
     seed: int = 0
     strings: Strings = field(init=False)
-    core: Core = field(init=False)
+    handle: Handle = field(init=False, default_factory=empty_handle)
+    _core: Core = field(init=False)
+
+    @property
+    def core(self) -> Core:
+        """All arrays."""
+        return self._core
+
+    @core.setter
+    def core(self, core: Core) -> None:
+        self._core = core
+        fill_handle(self.handle, core)
 
     def __post_init__(self) -> None:
         """Allocate."""
@@ -92,10 +113,11 @@ class Arrays:
             program,
             _lines(3 * people, 32 * people + 1_000_000),
             Rows(np.zeros(64 * people, np.int64), self.strings.bits),
-            np.zeros((_power_of_two(2 * people + 4 * tags), 6), np.int64),
+            aligned_rows(_power_of_two(2 * people + 4 * tags)),
             np.zeros(2, np.int64),
             np.zeros(129, np.int64),
             np.zeros((32, 5), np.int64),
+            self.handle,
         )
         self.core = Core(
             world,
@@ -107,6 +129,7 @@ class Arrays:
             aligned_rows(8 * people),
             np.zeros((4 * people + 4 * tags, 2), np.int64),
             np.zeros(max(int(program.scalars[4]), 1), np.uint64),
+            _matched(program),
             *self._buffers(),
             control,
         )
@@ -121,12 +144,13 @@ class Arrays:
         tests = self.compiled.tests
         most = int((tests.ranges[:, 1] - tests.ranges[:, 0]).max(initial=0))
         return Strings(
-            np.zeros(_power_of_two(2 * strings), np.int32),
+            np.zeros(_power_of_two(2 * strings), np.uint64),
             np.zeros(strings, np.uint64),
             np.zeros((strings, 3), np.int64),
             np.zeros(text_bytes, np.uint8),
             np.zeros((strings, max(-(-most // 64), 1)), np.uint64),
             np.array([0, 0, self.seed & 0x7FFF_FFFF_FFFF], np.int64),
+            _ahead(self.compiled.program),
         )
 
     # --- growing ------------------------------------------------------------------------------------------------------
@@ -143,9 +167,9 @@ class Arrays:
         if needed_bytes > len(text):
             text = _longer(text, needed_bytes)
         if 2 * needed > len(slots):
-            slots = np.zeros(_power_of_two(4 * needed), np.int32)
+            slots = np.zeros(_power_of_two(4 * needed), np.uint64)
             index_strings(hashes, int(strings.meta[0]), slots)
-        self.strings = Strings(slots, hashes, where, text, bits, strings.meta)
+        self.strings = Strings(slots, hashes, where, text, bits, strings.meta, strings.ahead)
         if bits is not self.core.world.rows.text_bits:
             self._replace_world(rows=Rows(self.core.world.rows.values, bits))
 
@@ -153,7 +177,7 @@ class Arrays:
         """Make every table that could be met full by the next event half as large again, or twice where it is hashed."""
         core, world = self.core, self.core.world
         control, program, lines = core.control, world.program, world.lines
-        tags, widest, features = (int(program.scalars[cell]) for cell in (3, 6, 7))
+        tags, widest, features = (int(program.scalars[cell]) for cell in (3, 5, 6))
         if control[kernels_layout.EVENTS] + 1 >= len(core.history):
             history = aligned_rows(2 * len(core.history))
             history[: len(core.history)] = core.history
@@ -179,7 +203,7 @@ class Arrays:
             arena = _longer(lines.arena, int(lines.meta[1]) + 2 * slack)
             self._replace_world(lines=self.core.world.lines._replace(arena=arena))
         if (world.meta[0] + tags) * 10 >= len(world.members) * 7:
-            members = np.zeros((2 * (int(world.meta[0]) + tags), 6), np.int64)
+            members = aligned_rows(2 * (int(world.meta[0]) + tags))
             rehash(world.members, members)
             self._replace_world(members=members)
         if control[kernels_layout.HEAP] + tags + 4 >= len(core.heap):
@@ -197,7 +221,7 @@ class Arrays:
             self.core = self.core._replace(ids=grown)
         if (core.seen.meta[0] + 2) * 10 >= len(core.seen.keys) * 7:
             now = int(core.control[kernels_layout.CLOCK])
-            live = int(np.count_nonzero(core.seen.values > now))
+            live = int(np.count_nonzero(core.seen.values[:, VALUE] > now))
             kept = empty_ids(_power_of_two(3 * live + 64))
             rehash_ids(core.seen, kept, now + 1)
             self.core = self.core._replace(seen=kept)
@@ -237,12 +261,12 @@ class Arrays:
         tests = compiled.tests
         most = int((tests.ranges[:, 1] - tests.ranges[:, 0]).max(initial=0))
         bits = np.zeros((len(self.strings.hashes), max(-(-most // 64), 1)), np.uint64)
-        self.strings = self.strings._replace(bits=bits)
+        self.strings = self.strings._replace(bits=bits, ahead=_ahead(program))
         if same_catalog:  # else the strings are interned anew, field by field
             answer_all(self.strings, tests)
         core, world = self.core, self.core.world
         lines = _lines(len(world.lines.table), len(world.lines.arena))
-        members = np.zeros((_power_of_two(int(world.meta[0]) + 4 * int(program.scalars[3])), 6), np.int64)
+        members = aligned_rows(_power_of_two(int(world.meta[0]) + 4 * int(program.scalars[3])))
         emitted, fired = self._buffers()
         core.control[[kernels_layout.HEAP, kernels_layout.EMITTED, kernels_layout.FIRES]] = 0
         core.control[kernels_layout.UNSETTLED] = -1
@@ -256,10 +280,12 @@ class Arrays:
                 np.zeros(2, np.int64),
                 np.zeros(129, np.int64),
                 np.zeros((32, 5), np.int64),
+                self.handle,
             ),
             masks=np.zeros((len(core.people), _words_per_mask(compiled)), np.uint64),
             heap=np.zeros((len(core.heap) + 4 * int(program.scalars[3]), 2), np.int64),
             marks=np.zeros(max(int(program.scalars[4]), 1), np.uint64),
+            matched=_matched(program),
             emitted=emitted,
             fired=fired,
         )
