@@ -143,7 +143,7 @@ class _Loop:
     def _drive(self, columns: Batch, now_ms: int) -> None:
         arrays, index, code = self._shard.arrays, 0, kernels_layout.FLUSH
         while code != kernels_layout.DONE:
-            code, index = kernels.run(arrays.core, columns, index, now_ms)
+            code, index = kernels.run(arrays.handle, columns, index, now_ms)
             self.entered += int(arrays.core.control[kernels_layout.EMITTED])
             arrays.core.control[kernels_layout.EMITTED] = 0
             if code == kernels_layout.GROW:

@@ -251,7 +251,11 @@ TESTS = (
 """Tests of three text fields; the last has more than one word of them."""
 
 KINDS = {"equal": 0, "contains": 1, "prefix": 2, "suffix": 3}
-TEXT = st.text("ab沙发é\u0301e𠮷", max_size=6) | st.text("ab", min_size=7, max_size=20) | st.sampled_from(("", "aaa", "沙发", "é", "e\u0301"))
+TEXT = (
+    st.text("ab沙发é\u0301e𠮷", max_size=6)
+    | st.text("ab", min_size=7, max_size=20)
+    | st.sampled_from(("", "aaa", "沙发", "é", "e\u0301"))
+)
 
 
 def text_tests() -> TextTests:

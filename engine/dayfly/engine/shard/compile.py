@@ -37,6 +37,7 @@ class Compiled:
     Attributes:
         policy: The policy.
         tags: Its tags in topological order; their positions are the tag numbers of the kernels.
+        tag_names: Their names.
         program, tests: For the kernels.
         requirements: Consent requests; bit `i` of a person's mask stands for `requirements[i]`, see `bit_of`.
         matches: (type, predicate) of each `EventMatch` of the policy.
@@ -45,6 +46,7 @@ class Compiled:
 
     policy: Policy
     tags: tuple[Tag, ...]
+    tag_names: tuple[str, ...]
     program: Program
     tests: TextTests
     requirements: tuple[ConsentRequest, ...]
@@ -105,6 +107,7 @@ class _Compiler:
         return Compiled(
             self.policy,
             self.tags,
+            tuple(self.number),
             program,
             self.predicates.tests(),
             tuple(self.requirements),

@@ -42,9 +42,7 @@ def fill_handle(handle: Handle, core: Core) -> None:
     if _INTERPRETED:
         handle[:] = [core]
         return
-    rows = [
-        (array.__array_interface__["data"][0], len(array), array.shape[-1]) for array in _arrays_of(core)
-    ]
+    rows = [(array.__array_interface__["data"][0], len(array), array.shape[-1]) for array in _arrays_of(core)]
     handle[:] = rows
 
 
@@ -66,14 +64,13 @@ def _array_maker(cell: Any, dimensions: int) -> Any:
     numba's own `carray` would do, but a function compiled without reference counting may not return an array.
     """
     array = types.Array(cell, dimensions, "C")
-
-    sizes = types.UniTuple(types.intp, dimensions)
+    sizes = types.UniTuple(types.intp, dimensions)  # type: ignore[no-untyped-call]
 
     @intrinsic
     def array_at(_context: Any, _address: Any, _shape: Any) -> Any:
         def codegen(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-            return np_cfarray(context, builder, array(types.voidptr, sizes), (pointer, arguments[1]))
+            return np_cfarray(context, builder, array(types.voidptr, sizes), (pointer, arguments[1]))  # type: ignore[no-untyped-call]
 
         return array(types.int64, sizes), codegen
 
@@ -118,7 +115,10 @@ def _core_at(handle: Handle) -> Core:
         free=_words(handle[22, _ADDRESS], (handle[22, _ROWS],)),
         meta=_words(handle[23, _ADDRESS], (handle[23, _ROWS],)),
     )
-    rows = Rows(values=_words(handle[24, _ADDRESS], (handle[24, _ROWS],)), text_bits=_bit_rows(handle[25, _ADDRESS], (handle[25, _ROWS], handle[25, _COLUMNS])))
+    rows = Rows(
+        values=_words(handle[24, _ADDRESS], (handle[24, _ROWS],)),
+        text_bits=_bit_rows(handle[25, _ADDRESS], (handle[25, _ROWS], handle[25, _COLUMNS])),
+    )
     world = World(
         program=_program_at(handle),
         lines=lines,
@@ -131,8 +131,16 @@ def _core_at(handle: Handle) -> Core:
     )
     return Core(
         world=world,
-        ids=Ids(_bit_rows(handle[30, _ADDRESS], (handle[30, _ROWS], 4)), _word_rows(handle[31, _ADDRESS], (handle[31, _ROWS], 4)), _words(handle[32, _ADDRESS], (handle[32, _ROWS],))),
-        seen=Ids(_bit_rows(handle[33, _ADDRESS], (handle[33, _ROWS], 4)), _word_rows(handle[34, _ADDRESS], (handle[34, _ROWS], 4)), _words(handle[35, _ADDRESS], (handle[35, _ROWS],))),
+        ids=Ids(
+            _bit_rows(handle[30, _ADDRESS], (handle[30, _ROWS], 4)),
+            _word_rows(handle[31, _ADDRESS], (handle[31, _ROWS], 4)),
+            _words(handle[32, _ADDRESS], (handle[32, _ROWS],)),
+        ),
+        seen=Ids(
+            _bit_rows(handle[33, _ADDRESS], (handle[33, _ROWS], 4)),
+            _word_rows(handle[34, _ADDRESS], (handle[34, _ROWS], 4)),
+            _words(handle[35, _ADDRESS], (handle[35, _ROWS],)),
+        ),
         people=_word_rows(handle[36, _ADDRESS], (handle[36, _ROWS], 8)),
         names=_bit_rows(handle[37, _ADDRESS], (handle[37, _ROWS], 2)),
         masks=_bit_rows(handle[38, _ADDRESS], (handle[38, _ROWS], handle[38, _COLUMNS])),

@@ -50,7 +50,7 @@ from dayfly.engine.shard.kernels_layout import (
     VALUES,
     WAIT,
 )
-from dayfly.engine.shard.kernels_lines import home, line_key
+from dayfly.engine.shard.kernels_lines import home, line_key, view
 from dayfly.engine.shard.kernels_people import VALUE, find_id, id_home, put_id
 from dayfly.engine.shard.kernels_predicates import predicate_holds
 from dayfly.engine.shard.kernels_prefetch import prefetch_row
@@ -61,8 +61,8 @@ from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = ["add_person", "consent_mark", "run"]
 
-_FAR, _NEAR = 16, 8  # events between asking the cache for an event's rows and needing them
-_RING = 15  # rows of `Core.matched` less one: more than `_NEAR`
+_BLOCK = 8  # events whose rows are asked for together
+_RING = 2 * _BLOCK - 1  # rows of `Core.matched` less one: this block and the next
 
 
 @inlined_kernel
@@ -112,7 +112,7 @@ def _take_in(core: Core, batch: Batch, index: int, person: int) -> None:
     history[event, H_DIGEST] = np.int64(batch.digest[index, 0])
     history[event, H_DIGEST + 1] = np.int64(batch.digest[index, 1])
     core.people[person, LAST_EVENT] = event
-    update_windows(core, event, index & _RING)
+    update_windows(core, person, batch.time[index], offset, index & _RING)
     if batch.trusted:
         defer(core.world.handle, person)
     else:
@@ -220,15 +220,24 @@ def _event(core: Core, batch: Batch, index: int) -> int:
 
 @inlined_kernel
 def _await_ids(core: Core, batch: Batch, index: int) -> None:
-    """Bring what tells who an event's person is, and whether the event was seen, into the cache."""
+    """Ask for what tells who an event's person is, and whether the event was seen."""
     ids, seen = core.ids.keys, core.seen.keys
     prefetch_row(ids, id_home(batch.subject[index, 0], batch.subject[index, 1], ids.shape[0] - 1))
     prefetch_row(seen, id_home(batch.event_id[index, 0], batch.event_id[index, 1], seen.shape[0] - 1))
 
 
 @inlined_kernel
+def _await_person(core: Core, batch: Batch, index: int) -> None:
+    """Ask for what is known of an event's person."""
+    person = _person_of(core, batch.subject, index)
+    if person >= 0:
+        prefetch_row(core.people, person)
+        prefetch_row(core.masks, person)
+
+
+@inlined_kernel
 def _await_lines(core: Core, batch: Batch, index: int) -> None:
-    """Match an event, and bring its person, its windows, and what is evaluated whatever they hold into the cache."""
+    """Match an event, and ask for its windows and for what is evaluated whatever they hold."""
     kind, slot = batch.type[index], index & _RING
     if kind < 0:
         return
@@ -237,13 +246,46 @@ def _await_lines(core: Core, batch: Batch, index: int) -> None:
     if person < 0:
         return
     program, table, matched = core.world.program, core.world.lines.table, core.matched
-    prefetch_row(core.people, person)
-    prefetch_row(core.masks, person)
     for place in range(1, matched[slot, 0] + 1):
         feature = matched[slot, place]
         prefetch_row(table, home(line_key(person, feature), table.shape[0]))
         for at in range(program.always[feature, 0], program.always[feature, 1]):
             await_tag(core.world, person, program.edge_tags[at])
+
+
+@inlined_kernel
+def _await_vectors(core: Core, batch: Batch, index: int) -> None:
+    """Ask for the newest entries of those windows of an event that are too long for their line."""
+    person, slot = _person_of(core, batch.subject, index), index & _RING
+    if person < 0 or batch.type[index] < 0:
+        return
+    lines, matched = core.world.lines, core.matched
+    for place in range(1, matched[slot, 0] + 1):
+        feature = matched[slot, place]
+        row = home(line_key(person, feature), lines.table.shape[0])
+        if lines.table[row, 0] == line_key(person, feature) + 1 and lines.table[row, 1] >> 32 != 0:
+            _, offset, stride, count = view(lines, row, core.world.program.features[feature, 3])
+            prefetch_row(lines.arena, offset + (count - 1) * stride)
+
+
+@inlined_kernel
+def _look_ahead(core: Core, batch: Batch, index: int, known: int) -> None:
+    """Match the events of the next block, and ask the cache for the rows of this block and the two after it.
+
+    Every block step by step, not every event: the requests of one step do not depend on one another, so that the
+    processor translates and fetches several of their addresses at once. `known` is 0 for the first block of a call, of which
+    nothing was asked before, and 1 for later ones.
+    """
+    second, third = index + _BLOCK * known, index + 2 * _BLOCK * known
+    count = len(batch.time)
+    for ahead in range(third, min(index + 3 * _BLOCK, count)):
+        _await_ids(core, batch, ahead)
+    for ahead in range(second, min(index + 2 * _BLOCK, count)):
+        _await_person(core, batch, ahead)
+    for ahead in range(second, min(index + 2 * _BLOCK, count)):
+        _await_lines(core, batch, ahead)
+    for ahead in range(index, min(index + _BLOCK, count)):
+        _await_vectors(core, batch, ahead)
 
 
 @lean_kernel
@@ -263,19 +305,13 @@ def run(handle: Handle, batch: Batch, start: int, target: int) -> tuple[int, int
     index = np.int64(start)
     count = len(batch.time)
     roomy = not short_of_room(core, count - index)
-    for ahead in range(index, min(index + _FAR, count)):
-        _await_ids(core, batch, ahead)
-    for ahead in range(index, min(index + _NEAR, count)):
-        _await_lines(core, batch, ahead)
     while index < count:
         if control[EMITTED] > limit:
             return FLUSH, index
         if not roomy and tables_full(core):
             return GROW, index
-        if index + _FAR < count:
-            _await_ids(core, batch, index + _FAR)
-        if index + _NEAR < count:
-            _await_lines(core, batch, index + _NEAR)
+        if (index - start) % _BLOCK == 0:
+            _look_ahead(core, batch, index, np.int64(index > start))
         if not batch.trusted and not nothing_due(core, batch.received[index]):
             code = advance(handle, max(batch.received[index], control[CLOCK]))
             if code != DONE:

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_layout import (
     C_GAP,
     C_MEMORY,
@@ -15,7 +16,6 @@ from dayfly.engine.shard.kernels_layout import (
     NULL,
     SCRATCH_CLOCK,
 )
-from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_lines import STAMPS, find_line, first_after, line_key, view
 from dayfly.engine.shard.kernels_program import Handle, World
 from dayfly.privacy._jit import inlined_kernel, lean_kernel

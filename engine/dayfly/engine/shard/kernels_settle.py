@@ -69,6 +69,7 @@ def _apply_tag(core: Core, person: int, tag: int) -> None:
     world, control = core.world, core.control
     program, members = world.program, world.members
     now = control[CLOCK]
+    prefetch_row(members, home(line_key(person, tag), members.shape[0]))  # comes while the tag is evaluated
     permitted = allowed(core, person, program.tags[tag, 2])
     truth, until = False, np.int64(FOREVER)
     world.scratch[SCRATCH_CLOCK] = now

@@ -21,8 +21,12 @@ _NULL = -9223372036854775808
 _LENGTH_BITS = 20
 _LENGTH_MASK = (1 << 20) - 1
 
-_AHEAD = 8  # events between hashing a text and looking it up
-_RING = 15  # rows of `Strings.ahead` less one: more than `_AHEAD`
+_FAR, _NEAR, _CLOSE = (
+    9,
+    6,
+    3,
+)  # events between asking the cache for the slots, rows and bytes of texts and needing them
+_RING = 15  # rows of `Strings.ahead` less one: more than `_FAR`
 
 TEXT_EQUAL, TEXT_CONTAINS, TEXT_PREFIX, TEXT_SUFFIX = 0, 1, 2, 3
 
@@ -137,7 +141,9 @@ def answer_all(strings: Strings, tests: TextTests) -> None:
 
 
 @inlined_kernel
-def _foresee(strings: Strings, tests: TextTests, event: int, row: tuple[Words, int, int], source: Bytes) -> None:
+def _foresee(
+    strings: Strings, tests: TextTests, event: int, row: tuple[Words, int, int], source: Bytes
+) -> None:
     """Hash the texts of an event that comes soon, and bring the slots where they should be into the cache."""
     values, offset, kind = row
     if kind < 0:
@@ -150,6 +156,23 @@ def _foresee(strings: Strings, tests: TextTests, event: int, row: tuple[Words, i
             hashed = _hash(source, packed >> _LENGTH_BITS, packed & _LENGTH_MASK, seed)
             strings.ahead[event & _RING, slot] = hashed
             prefetch_row(strings.slots, np.int64(hashed & mask))
+
+
+@inlined_kernel
+def _await_text(strings: Strings, tests: TextTests, event: int, kind: int, close: bool) -> None:  # noqa: FBT001 - kernels take positional scalars
+    """Bring the rows (or, when `close`, the bytes and answers) that the slots of an event's texts point at into the cache."""
+    if kind < 0:
+        return
+    first, mask = tests.fields[kind, 0], np.uint64(len(strings.slots) - 1)
+    for slot in range(tests.fields[kind, 1]):
+        if tests.is_text[first + slot] != 0:  # a guess: an absent value has the hash of an earlier event
+            entry = strings.slots[np.int64(strings.ahead[event & _RING, slot] & mask)]
+            string = np.int64(entry & np.uint64(0xFFFFFFFF)) - 1
+            if string >= 0 and close:
+                prefetch_row(strings.text, strings.where[string, 1])
+                prefetch_row(strings.bits, string)
+            elif string >= 0:
+                prefetch_row(strings.where, string)
 
 
 @inlined_kernel
@@ -203,13 +226,15 @@ def intern_rows(
     Oracle: tests.oracles.strings.NaiveStrings
     """
     count = len(types)
-    for event in range(min(_AHEAD, count)):
-        _foresee(strings, tests, event, (values, offsets[event], types[event]), source)
-    for event in range(count):
-        far = event + _AHEAD
+    for event in range(-_FAR, count):
+        far, near, close = event + _FAR, event + _NEAR, event + _CLOSE
         if far < count:
             _foresee(strings, tests, far, (values, offsets[far], types[far]), source)
-        kind = types[event]
+        if near >= 0 and near < count:
+            _await_text(strings, tests, near, types[near], False)
+        if close >= 0 and close < count:
+            _await_text(strings, tests, close, types[close], True)
+        kind = types[event] if event >= 0 else np.int32(-1)
         if kind < 0:
             continue
         first, width = tests.fields[kind, 0], tests.fields[kind, 1]

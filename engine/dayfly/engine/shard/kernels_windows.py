@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dayfly.engine.shard.kernels_core import Core, mark, tables_full
+from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_layout import (
     CLOCK,
     EVENTS,
@@ -18,7 +19,6 @@ from dayfly.engine.shard.kernels_layout import (
     NULL,
     UPDATES,
 )
-from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_lines import STAMPS, UNCHANGED, clear_line, find_line, insert, line_key, view
 from dayfly.engine.shard.kernels_predicates import predicate_holds
 from dayfly.engine.shard.kernels_program import Handle
@@ -103,11 +103,12 @@ def match_features(core: Core, row: tuple[Words, int], kind: int, channel: int, 
 
 
 @inlined_kernel
-def update_windows(core: Core, event: int, slot: int) -> None:
-    """Update the features in `core.matched[slot]` with an event of the history; before the person's newest one it is late."""
+def update_windows(core: Core, person: int, time: int, offset: int, slot: int) -> None:
+    """Update the features in `core.matched[slot]` with an event whose values start at `offset` of `Rows.values`.
+
+    An event before the person's newest one is late.
+    """
     program, values, matched = core.world.program, core.world.rows.values, core.matched
-    offset = core.history[event, H_VALUES]
-    person, time = core.history[event, H_PERSON], core.history[event, H_TIME]
     late = time < core.people[person, NEWEST]
     core.people[person, NEWEST] = max(time, core.people[person, NEWEST])
     for place in range(1, matched[slot, 0] + 1):
@@ -123,7 +124,7 @@ def _replay(handle: Handle, event: int) -> None:
     core = core_of(handle)
     kind, offset = core.history[event, H_TYPE], core.history[event, H_VALUES]
     match_features(core, (core.world.rows.values, offset), kind, core.history[event, H_CHANNEL], 0)
-    update_windows(core, event, 0)
+    update_windows(core, core.history[event, H_PERSON], core.history[event, H_TIME], offset, 0)
 
 
 @lean_kernel

@@ -335,20 +335,23 @@ class Shard:
         core.control[kernels_layout.EMITTED] = 0
         emitted = core.emitted[:count]
         names = core.names[emitted[:, 2]].astype("<u8", copy=False).view("V16")[:, 0]
-        tags, out = self.arrays.compiled.tags, self._out
-        for (kind, at_ms, person, what, extra, sequence), subject in zip(
-            emitted.tolist(), names.tolist(), strict=True
-        ):
-            if kind == kernels_layout.ENTER:
-                out.tags.append(TagChange(sequence, at_ms, subject, tags[what].name, "enter", extra))
-            elif kind == kernels_layout.LEAVE:
-                reason = _LEAVE_REASONS[extra]
-                out.tags.append(TagChange(sequence, at_ms, subject, tags[what].name, "leave", 0, reason))
-            elif kind == kernels_layout.UNCONSENTED:
-                out.refusals.append(self._refusal(sequence, at_ms, what, person, subject))
-            elif batch is not None:
+        tags, rows, subjects = self.arrays.compiled.tag_names, emitted.tolist(), names.tolist()
+        changes = [
+            TagChange(sequence, at_ms, subject, tags[tag], "enter", extra)
+            if kind == kernels_layout.ENTER
+            else TagChange(sequence, at_ms, subject, tags[tag], "leave", 0, _LEAVE_REASONS[extra])
+            for (kind, at_ms, _, tag, extra, sequence), subject in zip(rows, subjects, strict=True)
+            if kind <= kernels_layout.LEAVE
+        ]
+        self._out.tags += changes
+        if len(changes) == count:
+            return
+        for (kind, at_ms, person, what, extra, sequence), subject in zip(rows, subjects, strict=True):
+            if kind == kernels_layout.UNCONSENTED:
+                self._out.refusals.append(self._refusal(sequence, at_ms, what, person, subject))
+            elif kind == kernels_layout.DEAD and batch is not None:
                 channel = self.policy.catalog.channels[int(batch.channel[what])]
-                out.dead_letters.append(DeadLetter(at_ms, what, channel, _DEAD_REASONS[extra]))
+                self._out.dead_letters.append(DeadLetter(at_ms, what, channel, _DEAD_REASONS[extra]))
 
     def _refusal(self, sequence: int, at_ms: int, trigger: int, person: int, subject: bytes) -> Refusal:
         compiled = self.arrays.compiled

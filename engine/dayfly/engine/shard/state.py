@@ -22,12 +22,13 @@ Bits = npt.NDArray[np.uint64]
 _Cell = TypeVar("_Cell", bound=np.generic)
 
 _SMALLEST = 1 << 10
+_PAGE_WORDS = 512
 
 
 def aligned_rows(rows: int) -> Words:
-    """Zeroed int64[rows, 8] whose rows are whole cache lines. Untouched pages cost nothing."""
-    raw = np.zeros(rows * 8 + 8, np.int64)
-    skip = (-raw.ctypes.data // 8) % 8
+    """Zeroed int64[rows, 8] whose rows are whole cache lines, from the start of a page. Untouched pages cost nothing."""
+    raw = np.zeros(rows * 8 + _PAGE_WORDS, np.int64)
+    skip = (-raw.ctypes.data // 8) % _PAGE_WORDS
     return raw[skip : skip + rows * 8].reshape(rows, 8)
 
 
@@ -102,7 +103,8 @@ class Arrays:
     def __post_init__(self) -> None:
         """Allocate."""
         people = max(self.expected_people, 256)
-        self.strings = self._empty_strings(4 * people, 64 * people)
+        # few texts are unlike all others, and a small index stays in the cache
+        self.strings = self._empty_strings(max(people // 4, 1_024), 4 * people + 65_536)
         program = self.compiled.program
         tags = int(program.scalars[3])
         control = np.zeros(32, np.int64)
@@ -122,7 +124,7 @@ class Arrays:
         self.core = Core(
             world,
             empty_ids(_power_of_two(2 * people)),
-            empty_ids(_power_of_two(8 * people)),
+            empty_ids(_power_of_two(2 * people)),
             np.zeros((people + 16, 8), np.int64),
             np.zeros((people + 16, 2), np.uint64),
             np.zeros((people + 16, _words_per_mask(self.compiled)), np.uint64),
