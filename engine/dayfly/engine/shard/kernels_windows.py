@@ -7,7 +7,6 @@ from dayfly.engine.shard.kernels_core import Core, mark, tables_full
 from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_layout import (
     CLOCK,
-    EVENTS,
     H_CHANNEL,
     H_PERSON,
     H_PREVIOUS,
@@ -21,6 +20,7 @@ from dayfly.engine.shard.kernels_layout import (
 )
 from dayfly.engine.shard.kernels_lines import STAMPS, UNCHANGED, clear_line, find_line, insert, line_key, view
 from dayfly.engine.shard.kernels_predicates import predicate_holds
+from dayfly.engine.shard.kernels_prefetch import prefetch_row
 from dayfly.engine.shard.kernels_program import Handle
 from dayfly.engine.shard.kernels_sequences import forget_judgement
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
@@ -29,14 +29,15 @@ __all__ = [
     "collect",
     "forget_windows",
     "match_features",
-    "rebuild_one",
-    "rebuild_windows",
+    "refill",
     "relink",
     "relink_all",
     "update_windows",
 ]
 
 Words = npt.NDArray[np.int64]
+
+_FAR, _NEAR = 16, 8  # events between asking the cache for an event's row, or its values, and needing them
 
 
 @inlined_kernel
@@ -169,36 +170,30 @@ def forget_windows(handle: Handle, person: int) -> None:
 
 
 @lean_kernel
-def rebuild_one(handle: Handle, events: Words, start: int) -> int:
-    """Put the given events (by arrival) of a person into its windows again, from `start`; where to go on after growing.
+def refill(handle: Handle, events: Words, start: int) -> int:
+    """Put events of the history into the windows again, from `start` on; where to go on after growing.
+
+    Args:
+        handle: All arrays.
+        events: Their numbers, those of each person by arrival. Where a person's events follow one another, its windows stay
+            in the cache for all of them.
+        start: Index in `events`.
 
     Oracle: tests.oracles.membership.OracleEngine
     """
     core = core_of(handle)
-    for at in range(start, len(events)):
+    history, count = core.history, len(events)
+    for at in range(start, count):
         if tables_full(core):
             return at
+        if at + _FAR < count:
+            prefetch_row(history, events[at + _FAR])
+        if at + _NEAR < count:
+            prefetch_row(core.world.rows.values, history[events[at + _NEAR], H_VALUES])
         _replay(handle, events[at])
     for word in range(len(core.marks)):
         core.marks[word] = 0
-    return len(events)
-
-
-@lean_kernel
-def rebuild_windows(handle: Handle, start: int) -> int:
-    """Put the whole history into the windows again, from event `start`; where to go on after growing.
-
-    Oracle: tests.oracles.membership.OracleEngine
-    """
-    core = core_of(handle)
-    for event in range(start, core.control[EVENTS]):
-        if tables_full(core):
-            return event
-        if core.history[event, H_PERSON] >= 0:
-            _replay(handle, event)
-    for word in range(len(core.marks)):
-        core.marks[word] = 0
-    return core.control[EVENTS]
+    return count
 
 
 @lean_kernel
