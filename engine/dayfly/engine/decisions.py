@@ -37,13 +37,16 @@ class OrderMade(msgspec.Struct, frozen=True, gc=False):
 
 
 class Recall(msgspec.Struct, frozen=True, gc=False):
-    """Fragments of these orders are no longer true or allowed: destroy them and tell the audience."""
+    """Fragments of these orders are no longer true or allowed: destroy them and tell the audience.
+
+    `lost` is never a shard's: the process that held the keys ended, and a host says so.
+    """
 
     sequence: int
     at_ms: int
     order_ids: tuple[str, ...]
     audience: str
-    reason: Literal["withdrawn", "superseded", "contradicted", "merged", "erased"]
+    reason: Literal["withdrawn", "superseded", "contradicted", "merged", "erased", "lost"]
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):

@@ -14,6 +14,7 @@
         │   └── SnapshotError (ValueError)  bytes that are no snapshot of this version
         ├── LineageError                    no lineage for what was asked
         ├── DeadLetterError                 dead letters on disk are damaged, foreign or in use
+        ├── HealthError                     there is no health report that can be read
         ├── DeliveryError                   delivery to CRMs cannot go on; `delivery.db` is damaged, foreign or cannot be written
         │   ├── DeliverySettingsError (ValueError)  settings of the endpoints are refused
         │   ├── FeedOutOfOrder (ValueError) a feed item contradicts what was read before
@@ -27,6 +28,7 @@
         │   ├── StoreFull                   no room left on the disk
         │   ├── StoreUnusable               the system refuses: read-only, no permission, input/output error
         │   ├── StoreTimeout (TimeoutError) not durable in the time given
+        │   ├── BackupEnded                 an erasure destroyed the key of a backup
         │   ├── LogFailed                   the log failed or is closed; it takes nothing more
         │   └── FrameError                  a durable frame holds something that this version cannot read
         ├── EngineClosed                    the engine is closed
@@ -42,6 +44,7 @@ from dayfly.privacy.errors import DayflyError
 
 __all__ = [
     "AddressRefused",
+    "BackupEnded",
     "CatalogError",
     "DeadLetterError",
     "DeliveryError",
@@ -54,6 +57,7 @@ __all__ = [
     "FeedOutOfOrder",
     "FrameError",
     "GeneratorError",
+    "HealthError",
     "IntakeError",
     "LineageError",
     "LogFailed",
@@ -188,6 +192,13 @@ class AddressRefused(DeliveryError):  # noqa: N818 - reads as the fact it states
     """An endpoint's address may not be connected to: it is not public, and its network is not listed."""
 
 
+# --- health ----------------------------------------------------------------------------------------------------------
+
+
+class HealthError(EngineError):
+    """There is no health report where one was looked for, or it cannot be read."""
+
+
 # --- store: log, snapshots, directory --------------------------------------------------------------------------------
 
 
@@ -244,6 +255,13 @@ class FrameError(StoreError):
     """A durable frame or host state holds something that this version cannot read."""
 
 
+# --- backups ---------------------------------------------------------------------------------------------------------
+
+
+class BackupEnded(StoreError):  # noqa: N818 - reads as the fact it states
+    """An erasure destroyed the key of this backup, because it could bring the erased person back."""
+
+
 # --- the durable engine ----------------------------------------------------------------------------------------------
 
 
@@ -260,4 +278,8 @@ class EngineFailed(EngineError):  # noqa: N818 - reads as the fact it states
 
 
 class FeedGap(EngineError, LookupError):  # noqa: N818 - reads as the fact it states
-    """Feed items between the position asked for and the oldest kept are gone."""
+    """Feed items between the position asked for and the oldest kept are gone. `resume_after` is where a consumer can go on."""
+
+    def __init__(self, message: str, *, resume_after: int = 0) -> None:
+        super().__init__(message)
+        self.resume_after = resume_after

@@ -305,7 +305,7 @@ def test_a_flipped_bit_is_told_or_cut_off_with_the_last_block(opener: Opener, tm
 
 
 def test_what_a_full_disk_cut_short_does_not_spoil_the_next_block(
-    opener: Opener, monkeypatch: pytest.MonkeyPatch
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from dayfly.engine.deadletters import period_file
 
@@ -322,8 +322,10 @@ def test_what_a_full_disk_cut_short_does_not_spoil_the_next_block(
         kept.append([letter(number) for number in range(1, 50)])
     monkeypatch.undo()
     assert sum(kept.counts.values()) == 50
+    cut_short = only_file(tmp_path).stat().st_size
     kept._waiting = kept._waiting[:1]
     kept.flush()
+    assert only_file(tmp_path).stat().st_size < cut_short  # nothing of it stands behind the new block
     assert [found.place for found in opener().read()] == ["payload 0", "payload 1"]
 
 

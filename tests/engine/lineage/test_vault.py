@@ -26,6 +26,7 @@ from dayfly.engine.lineage import (
     vault_names,
     vault_records,
 )
+from dayfly.engine.lineage.vault_periods import Period
 from dayfly.privacy.errors import KeyDestroyed
 
 from .map_keys import MapKeys
@@ -154,6 +155,47 @@ def test_fragments_are_found_in_runs_and_behind_them(opener: Opener, monkeypatch
     with pytest.raises(LineageError, match="jti='jti-14' must be a fragment"):
         again.fragment("jti-14")
     assert again.jti_of("order-15") == "jti-15"
+
+
+def test_a_name_is_found_where_an_entry_begins_and_nowhere_else() -> None:
+    """Bytes of a name may also lie across two entries."""
+    name = b"\1\1\1\1\1\1\1\1"
+    names = b"\0" * 4 + b"\1" * 4 + b"\1" * 4 + name + b"\7\0\0\0" + name + b"\1\0\0\0"
+    assert vault_names._places(names, name) == [12, 24]
+
+
+@pytest.mark.parametrize("serial", range(1, 6))
+def test_every_bucket_of_names_has_rows_of_its_own(serial: int) -> None:
+    """Also the last one, whose end is the beginning of the next period."""
+    period = Period(serial, 0, 1, b"")
+    ranges = [
+        vault_names._range(period, bucket.to_bytes(2, "big") + bytes(6)) for bucket in range(0, 1 << 16, 64)
+    ]
+    assert ranges[0][0] == serial << 32
+    assert [end - start for start, end in ranges] == [1 << 22] * 1024
+    assert [end for _, end in ranges[:-1]] == [start for start, _ in ranges[1:]]
+    assert ranges[-1][1] == (serial + 1) << 32
+
+
+def test_every_name_of_thousands_is_found_in_several_periods(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (vault_names, vault_records):
+        monkeypatch.setattr(module, "RUN", 128)
+    vault = opener(settings=VaultSettings(at_once=64))
+    people = 30
+    for number in range(6000):
+        made = order(
+            number, subject=(number % people).to_bytes(16, "big"), issued_at_ms=NOW_MS + number % 3 * DAY_MS
+        )
+        vault.put(f"jti-{number}", made)
+    vault = opener(settings=VaultSettings(at_once=64))
+    for number in range(6000):
+        assert vault.jti_of(f"order-{number}") == f"jti-{number}"
+        assert vault.fragment(f"jti-{number}").order_id == f"order-{number}"
+    for person in range(people):
+        assert vault.erase(person.to_bytes(16, "big")) == 200
+    assert len(vault) == 0
 
 
 class VaultAgainstStore(RuleBasedStateMachine):

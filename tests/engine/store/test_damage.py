@@ -155,17 +155,26 @@ def test_a_last_write_of_which_sectors_are_missing_is_cut_and_the_log_goes_on(
 
 
 def test_nonces_are_not_repeated_where_a_cut_write_is_written_again(tmp_path: Path) -> None:
-    keys, _ = made(tmp_path, 2)
+    keys, _ = made(tmp_path, 1)
     path = tmp_path / "00000001.seg"
     last = HEADER + SECTOR + 1024
-    nonce = slice(last + 32, last + 44)
-    first = path.read_bytes()[nonce]
-    zero(path, last + SECTOR)
-    with open_log(tmp_path, keys) as log:
-        fill(log, 1)
-    again = path.read_bytes()[nonce]
-    assert any(again)
-    assert again != first
+    nonces = set()
+    for _ in range(3):  # each time the first commit since the log was opened, at the same place and position
+        with open_log(tmp_path, keys) as log:
+            fill(log, 1)
+        nonces.add(path.read_bytes()[last + 32 : last + 44])
+        zero(path, last + SECTOR)
+    assert len(nonces) == 3
+
+
+def test_commits_that_changed_places_are_damage(tmp_path: Path) -> None:
+    keys, _ = made(tmp_path, 4)
+    path = tmp_path / "00000001.seg"
+    data = path.read_bytes()
+    second = HEADER + SECTOR + 1024
+    third, fourth = second + 1024, second + 2048
+    path.write_bytes(data[:second] + data[third:fourth] + data[second:third] + data[fourth:])
+    refused(tmp_path, keys, StoreDamaged, f"at offset {second}: position=3 must be 2")
 
 
 def test_zeros_that_are_written_on_behind_a_torn_head_are_damage(tmp_path: Path) -> None:

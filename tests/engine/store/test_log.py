@@ -15,7 +15,7 @@ from dayfly.engine.store import Frame, Log, LogSettings
 from dayfly.privacy.errors import InvalidArgument
 from dayfly.privacy.keys import MemoryKeys
 
-from .faulty import SMALL, TENANT, FaultyDisk, fill, memory_keys, open_log
+from .faulty import SMALL, TENANT, FaultyDisk, fill, memory_keys, open_log, wait_until_prepared
 from .simulated import SimulatedDisk, SimulatedKeys
 
 MOMENT = 20.0
@@ -125,6 +125,25 @@ def test_a_frame_is_not_durable_before_its_write_has_returned(gated: tuple[Log, 
     disk.gate.set()
     log.wait(position, MOMENT)
     assert log.durable == position
+
+
+def test_frames_that_are_written_but_not_acknowledged_are_not_read(tmp_path: Path) -> None:
+    class LateDisk(GatedDisk):
+        def write(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+            written = FaultyDisk.write(self, descriptor, data, offset)
+            if self._paths[descriptor].name == "00000001.seg":
+                self.waiting.set()
+                assert self.gate.wait(MOMENT)
+            return written
+
+    disk = LateDisk()
+    with open_log(tmp_path, memory_keys(), disk=disk) as log:
+        fill(log, 2)
+        hold_a_commit(log, disk)
+        assert [frame.position for frame in log.frames(0)] == [1, 2]
+        disk.gate.set()
+        log.wait(3, MOMENT)
+        assert [frame.position for frame in log.frames(0)] == [1, 2, 3]
 
 
 def test_what_gathers_while_a_commit_is_written_goes_in_one_write(gated: tuple[Log, GatedDisk]) -> None:
@@ -399,13 +418,16 @@ def test_files_of_forgotten_segments_are_used_again_up_to_a_bound(tmp_path: Path
 
 
 def test_a_segment_that_is_being_read_stays_whole_for_its_reader_when_it_is_forgotten(tmp_path: Path) -> None:
-    with open_log(tmp_path, memory_keys()) as log:
-        payloads = fill(log, 20)
+    settings = LogSettings(segment_bytes=1 << 20, align_bytes=512, retry_seconds=0.01)
+    with open_log(tmp_path, memory_keys(), settings=settings) as log:
+        payloads = fill(log, 60, 15_000)  # more than a reader reads ahead
         reader = log.frames(0)
         read = [next(reader).payload]
         log.turn()
-        log.truncate_before(21)
-        fill(log, 100)
+        log.truncate_before(61)
+        fill(log, 1)
+        log.turn()
+        wait_until_prepared(log)  # out of a file to use again, had there been one
         read += [frame.payload for frame in reader]
         assert read == payloads
 

@@ -90,7 +90,7 @@ def test_all_proofs_of_all_sizes_to_300_equal_the_text_of_the_standard(
     if reopen:
         log.close()
         log = opened(tmp_path)
-    for size in range(301):
+    for size in range(301) if reopen else range(0, 301, 7):
         assert log.root(size) == slow.mth(0, size)
         for index in range(size):
             assert list(log.inclusion_proof(index, size)) == slow.path(index, 0, size)
@@ -148,12 +148,12 @@ def test_a_proof_reads_a_number_of_hashes_that_grows_with_the_logarithm(
 
 
 def test_every_tombstone_is_found_by_its_id_across_runs_and_restarts(tmp_path: Path) -> None:
-    count = 2 * RUN + 100
+    count = RUN + 100
     log = opened(tmp_path)
     for number in range(count):
         log.append(stone(number))
     for _ in range(2):
-        for number in (0, 1, RUN - 1, RUN, RUN + 1, 2 * RUN - 1, 2 * RUN, count - 1):
+        for number in (0, 1, RUN - 1, RUN, RUN + 1, count - 1):
             assert log.find(f"jti-{number}") == (number, stone(number))
         for number in random.Random(3).sample(range(count), 500):
             found = log.find(f"jti-{number}")
@@ -166,15 +166,16 @@ def test_every_tombstone_is_found_by_its_id_across_runs_and_restarts(tmp_path: P
     log.close()
 
 
+@pytest.mark.parametrize("lowest", [0, 2**64 - 2**54], ids=["all low", "all high"])
 def test_a_run_of_unevenly_spread_names_is_searched_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lowest: int
 ) -> None:
-    """All names in the lowest thousandth, some of them equal: no interpolation finds its place."""
-    monkeypatch.setattr(stone_index, "_name", lambda jti: (hash_of(jti) // 4).to_bytes(8, "little"))
+    """All names within a thousandth of their range, some of them equal: no interpolation finds its place."""
 
-    def hash_of(jti: str) -> int:
-        return int(jti.removeprefix("jti-")) * (2**54 // RUN) // 3
+    def clustered(jti: str) -> bytes:
+        return (lowest + int(jti.removeprefix("jti-")) * (2**54 // RUN) // 3 // 4 * 4).to_bytes(8, "little")
 
+    monkeypatch.setattr(stone_index, "_name", clustered)
     log = opened(tmp_path)
     for number in range(RUN + 5):
         log.append(stone(number))
@@ -188,7 +189,8 @@ def test_a_run_of_unevenly_spread_names_is_searched_whole(
 def test_a_damaged_or_missing_index_is_made_again(tmp_path: Path) -> None:
     filled(tmp_path, RUN + 10)
     find = tmp_path / "find"
-    raw = bytearray(find.read_bytes())
+    whole = find.read_bytes()
+    raw = bytearray(whole)
     raw[70_000] ^= 1
     for content in (bytes(raw), raw[: len(raw) // 2], None):
         find.unlink() if content is None else find.write_bytes(content)
@@ -197,6 +199,7 @@ def test_a_damaged_or_missing_index_is_made_again(tmp_path: Path) -> None:
                 found = log.find(f"jti-{number}")
                 assert found is not None
                 assert found[0] == number
+        assert find.read_bytes() == whole
 
 
 @pytest.mark.slow
@@ -624,7 +627,7 @@ def world(tmp_path: Path) -> Iterator[Callable[[], World]]:
             log.close(log.flushed)  # lets go of the lock, writes nothing
         made = World()
         logs.append(opened(tmp_path / "graves"))
-        made.cdp._state.graves = DurableGraveyard(logs[-1], SIGNER)  # type: ignore[assignment]
+        made.cdp._state.graves = DurableGraveyard(logs[-1], SIGNER)
         return made
 
     yield make

@@ -8,6 +8,7 @@ import typer
 from . import run as run_commands
 from .demo import demo
 from .explain import explain
+from .health import health
 from .policy import policy_app
 from .proofs import audit_app, receipt_app, verify
 from .tools import bench_app, warm
@@ -49,6 +50,7 @@ app.command("demo")(demo)
 app.command("explain", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(
     explain
 )
+app.command("health")(health)
 app.command("verify")(verify)
 app.add_typer(receipt_app, name="receipt")
 app.add_typer(audit_app, name="audit")

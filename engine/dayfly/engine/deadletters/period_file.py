@@ -131,9 +131,8 @@ class PeriodFile:
         sealed = self._cipher.encrypt(nonce, plain, self._context(self._blocks, position))
         block = _BLOCK.pack(len(sealed), position, nonce)
         check = _CHECK.pack(zlib.crc32(sealed, zlib.crc32(block)))
-        os.ftruncate(
-            self._file, self._end
-        )  # of what a full disk cut short, nothing may stand behind the next block
+        # Of what a full disk cut short, nothing may stand behind the next block.
+        os.ftruncate(self._file, self._end)
         _write(self._file, block + check + sealed, self._end)
         os.fdatasync(self._file)
         self._end += _BLOCK_BYTES + len(sealed)

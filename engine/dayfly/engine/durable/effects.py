@@ -83,6 +83,7 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         tags: Tags entered and left, where the feed carries them.
         audit: Lines of the audit log.
         letters: Inputs that did not become events, without their content.
+        erased: Erasures logged up to this position are complete: nothing can bring these persons back.
         first_stone, stones: Index of the first tombstone of this frame in the tombstone log, and the entries from there.
     """
 
@@ -99,6 +100,7 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: tuple[TagChange, ...] = ()
     audit: tuple[bytes, ...] = ()
     letters: tuple[RejectedEvent, ...] = ()
+    erased: int = 0
     first_stone: int = 0
     stones: tuple[bytes, ...] = ()
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from dayfly.engine.durable.backup import BackupInfo
 from dayfly.engine.durable.erasure import ErasureCertificate
 from dayfly.engine.durable.feed import Subscription
 from dayfly.engine.durable.loop import Receipt
 from dayfly.engine.durable.opening import Outside, Running, open_store
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.work import Work
+from dayfly.engine.health import HealthReport, Watched
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Input, Merge, Publish
 from dayfly.engine.intake import IntakeResult
 from dayfly.engine.lineage.explain import Explanation
@@ -222,9 +224,43 @@ class Engine:
         """Why a CRM sees each field of a fragment."""
         return self._running.do(lambda _: self._running.host.engine.explain_all(fragment_id))
 
+    def health(self) -> HealthReport:
+        """How everything is doing: channels, consents, fragments, delivery, lineage, transfers, budgets, and the engine itself.
+
+        Of an engine that has failed it is the last report, with the failure. No personal data is in it.
+
+        Raises:
+            EngineClosed: the engine is closed; read `health.json` of its folder.
+        """
+        return self._running.board.report()
+
+    def watch(self, watched: Watched) -> None:
+        """What the health board shows beside the engine from now on: expectations, a delivery, budgets, limits.
+
+        Raises:
+            InvalidArgument: an expectation names no declared channel, or is no number above zero.
+        """
+        _of_type(Watched, watched=watched)
+        self._running.board.watch(watched)
+
     def snapshot(self) -> int:
         """Write a snapshot now; returns its log position. Recovery then starts there."""
         return self._running.keeper.take_now(self._running.do)
+
+    def backup(self, path: Path) -> BackupInfo:
+        """Write everything up to now into one sealed file, and read it back; the engine goes on meanwhile.
+
+        Erasing a person ends every backup written before. `dayfly.engine.durable.restore` opens it again.
+
+        Args:
+            path: Must not exist.
+
+        Raises:
+            BackupEnded: an erasure came in between; write another one.
+            StoreForeign: `path` exists.
+            StoreFull, StoreUnusable: the system refuses.
+        """
+        return self._running.backups.write(path, self._running.do)
 
     # --- ending -----------------------------------------------------------------------------------------------------
 

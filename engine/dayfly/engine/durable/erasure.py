@@ -6,7 +6,8 @@
    the person are destroyed; keys of older backups too.
 4. A certificate says so, signed with the key of the tombstone log.
 
-A crash in between is made good when the store is opened: the logged `Erase` is seen in the replay and the rest is done.
+A crash in between is made good when the store is opened: the logged `Erase` is seen in the replay, or the snapshot says that
+older files must go, and the rest is done before anything new is taken in.
 """
 
 import threading
@@ -20,7 +21,7 @@ from dayfly.engine.durable.feed import Feed
 from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.keeping import Keeper
 from dayfly.privacy.errors import InvalidReceipt
-from dayfly.privacy.fragments import NoteVerifier
+from dayfly.privacy.fragments import DestroyReason, NoteVerifier
 from dayfly.privacy.fragments.tombstones.note import NoteSigner, open_note, sign_note
 from dayfly.privacy.keys import DataKeys
 
@@ -86,6 +87,7 @@ class Erasures:
         self._signer: Final = signer
         self._now_ms: Final = now_ms
         self._completing = threading.Lock()
+        self._applied = 0
         self._completed: tuple[int, dict[str, tuple[int, ...]]] = (-1, {})
 
     def erase(self, subject: bytes, do: Callable[[Callable[[int], Any]], Any]) -> ErasureCertificate:
@@ -96,37 +98,52 @@ class Erasures:
             do: Runs something on the engine's thread and waits until it is durable.
         """
         done: _Done = do(lambda now_ms: self._apply(subject, now_ms))
+        self._applied = max(self._applied, done.position)
         destroyed = self.complete(done.position, do)
         return self._certificate(subject, done, destroyed)
 
     def _apply(self, subject: bytes, now_ms: int) -> _Done:
-        host = self._host
-        names = host.engine.shard.names_of(subject)
-        outcome = host.note(host.engine.erase(subject, now_ms))
-        for name in names:
-            host.engine.lineage.erase(name)
-            host.engine.transfers.forget(name, self._random_bytes(16))
-        self._feed.forget(names)
-        return _Done(now_ms, host.position, tuple(item.jti for item in outcome.destroyed))
+        position, outcome = self._host.erase(subject, now_ms)
+        shredded = [item.jti for item in outcome.destroyed if item.reason is DestroyReason.ERASED]
+        return _Done(now_ms, position, tuple(shredded))
+
+    def pending(self) -> int:
+        """Position of the newest erasure that a crash interrupted; 0 when there is none."""
+        standing = self._host.standing
+        return max(standing.purging, *standing.erasing, 0)
 
     def complete(
         self, position: int, do: Callable[[Callable[[int], Any]], Any]
     ) -> dict[str, tuple[int, ...]]:
-        """Destroy everything written before `position`; returns the keys that are gone, by purpose."""
+        """Destroy everything written up to `position`; returns the keys that are gone, by purpose."""
         with self._completing:
-            if self._completed[0] >= position:  # another erasure's snapshot is newer than this one's inputs
+            if self._completed[0] >= position:  # another erasure has taken this one along
                 return self._completed[1]
+            position = max(position, self._applied)  # every erasure whose turn is told and published already
             purposes = ("log", "snapshot", "backup")
             before = {purpose: set(self._keys.live(purpose)) for purpose in purposes}
-            at, parts = do(lambda _: self._keeper.image(roll=True))
+            at, parts = do(lambda _: self._without_traces(position))
             self._keeper.write(at, parts, keep=1, verify=True)
             self._keys.destroy(sorted(before["backup"]))
             destroyed = {
                 purpose: tuple(sorted(before[purpose] - set(self._keys.live(purpose))))
                 for purpose in purposes
             }
-            self._completed = (at, destroyed)
+            do(lambda _: self._host.erased(position))
+            self._completed = (position, destroyed)
             return destroyed
+
+    def _without_traces(self, position: int) -> tuple[int, Callable[[], dict[str, bytes]]]:
+        """Take the persons out of what stands beside the shard, and the state then; on the engine's thread."""
+        standing = self._host.standing
+        for at in [at for at in standing.erasing if at <= position]:
+            names = standing.erasing.pop(at)
+            self._feed.forget(names)
+            for name in names:
+                standing.transfers.forget(name, self._random_bytes(16))
+        # Says without a name that older files must go, should a crash come before they are gone.
+        standing.purging = max(standing.purging, position)
+        return self._keeper.image(roll=True)
 
     def _certificate(
         self, subject: bytes, done: _Done, destroyed: dict[str, tuple[int, ...]]

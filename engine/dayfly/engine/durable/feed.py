@@ -131,6 +131,10 @@ class Feed:
         while len(items) > self._max_items or items[0].at_ms < edge_ms:
             items.popleft()
 
+    def __len__(self) -> int:
+        """Items kept."""
+        return len(self._items)
+
     def kept(self) -> tuple[FeedItem, ...]:
         """All items kept, oldest first."""
         with self._changed:

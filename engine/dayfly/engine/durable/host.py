@@ -14,9 +14,12 @@ from dayfly.engine.durable.effects import Effects, Leased, Unminted, encode_effe
 from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.input_frames import encode_inputs
 from dayfly.engine.durable.standing import Standing
+from dayfly.engine.errors import EngineFailed
+from dayfly.engine.health.meter import ChannelMeter
 from dayfly.engine.inputs import Input
 from dayfly.engine.intake import IntakeResult, RejectedEvent
 from dayfly.engine.runtime import MemoryEngine, Outcome
+from dayfly.privacy.errors import DayflyError
 from dayfly.privacy.fragments import Lease, LeaseRequest
 from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 
@@ -45,7 +48,7 @@ class Turn:
         position: Log position that must be durable first.
         items: Feed items.
         audit: Lines of the audit log.
-        lineage: Writes to the lineage store.
+        lineage: Writes to the lineage vault, in the order of the log.
         letters: Dead letters of the intake.
         stones: Size of the tombstone log.
     """
@@ -65,6 +68,7 @@ class Host:
         standing: Folded effects of all earlier frames.
         log: Takes the frames.
         position: Of the newest frame in it.
+        meter: Counts of all earlier frames.
         tags_in_feed: Whether tag changes become feed items.
 
     Attributes:
@@ -73,8 +77,11 @@ class Host:
         logged_bytes: Of all frames since the last `forget_logged`.
     """
 
-    def __init__(self, standing: Standing, log: FrameLog, position: int, *, tags_in_feed: bool) -> None:
+    def __init__(
+        self, standing: Standing, log: FrameLog, position: int, *, meter: ChannelMeter, tags_in_feed: bool
+    ) -> None:
         self.standing = standing
+        self.meter = meter
         self.engine: MemoryEngine
         self.position = position
         self.logged_bytes = 0
@@ -88,6 +95,7 @@ class Host:
         self._leased: list[Leased] = []
         self._audit: list[bytes] = []
         self._letters: list[RejectedEvent] = []
+        self._erased = 0
 
     def use(self, engine: MemoryEngine, lineage: recording.LineageView, graves: DurableGraveyard) -> None:
         """Take the engine whose recorders these are."""
@@ -100,7 +108,8 @@ class Host:
     def tap(self, inputs: Sequence[Input], now_ms: int, decisions: Decisions) -> None:
         """Log what the shard was told. Time that passes without a decision needs no frame: the next one brings it."""
         if inputs or decisions.orders or decisions.recalls or decisions.tags or decisions.refusals:
-            self._covers = self._append(INPUTS, encode_inputs(inputs, now_ms))
+            self._covers = self._lineage.inputs = self._append(INPUTS, encode_inputs(inputs, now_ms))
+            self.meter.inputs(inputs, now_ms, decisions)
 
     def audit(self, line: bytes) -> None:
         """Note a line of the audit log."""
@@ -111,8 +120,19 @@ class Host:
         self.log_effects()
         self._log.wait(self.position)
 
+    @property
+    def fresh_items(self) -> list[FeedItem]:
+        """Feed items of the turn that has not ended."""
+        return self._turn.items
+
     def _append(self, kind: int, payload: bytes) -> int:
-        self.position = self._log.append(kind, payload)
+        try:
+            self.position = self._log.append(kind, payload)
+        except DayflyError as error:
+            # The state has it and the log has not: nothing may be decided with this state any more.
+            raise EngineFailed(
+                f"engine=<failed> must be opened again: {error}; what was acknowledged is safe on disk"
+            ) from error
         self.logged_bytes += len(payload)
         return self.position
 
@@ -146,6 +166,25 @@ class Host:
         self.note(self.engine.apply([], now_ms))
         return self.note(self.engine.apply(inputs, now_ms))
 
+    def erase(self, subject: bytes, now_ms: int) -> tuple[int, Outcome]:
+        """Erase a person from the shard; returns the log position and what it brought. `Erasures` does the rest."""
+        self.note(self.engine.apply([], now_ms))
+        self.log_effects()  # what was decided before is told of before
+        names = self.engine.shard.names_of(subject)
+        outcome = self.note(self.engine.erase(subject, now_ms))
+        for name in names:
+            self.engine.lineage.erase(name)
+        self.standing.erasing[self._covers] = names
+        return self._covers, outcome
+
+    def erased(self, position: int) -> None:
+        """Note that erasures up to a position are complete."""
+        self._erased = position
+
+    def carried_out(self, position: int) -> None:
+        """The decisions of all inputs up to a position are carried out by what is noted now."""
+        self._covers = max(self._covers, position)
+
     def note(self, outcome: Outcome) -> Outcome:
         """Remember what an engine call brought, to be logged at the end of the turn."""
         self._outcomes.append(outcome)
@@ -169,11 +208,13 @@ class Host:
         """Log what was noted since the last time, as one frame; none where there was nothing."""
         effects = self._effects()
         if effects is not None:
-            self._append(EFFECTS, encode_effects(effects))
+            self._lineage.logged(self._append(EFFECTS, encode_effects(effects)))
             self._turn.items += self.standing.fold(effects)
+            self.meter.effects(effects.letters, effects.audit, effects.at_ms)
             self._turn.audit += effects.audit
             self._turn.letters += effects.letters
         self._outcomes, self._leased, self._audit, self._letters = [], [], [], []
+        self._erased = 0
 
     def _effects(self) -> Effects | None:
         """What was noted; None when it was nothing."""
@@ -191,7 +232,7 @@ class Host:
         stones = self._graves.entries(known) if len(self._graves) > known else ()
         if not (
             tags or minted or recalled or ended or refused or counted or stones
-            or self._leased or self._audit or self._letters
+            or self._leased or self._audit or self._letters or self._erased
         ):  # fmt: skip
             return None
         return Effects(
@@ -207,6 +248,7 @@ class Host:
             tags=tuple(tags),
             audit=tuple(self._audit),
             letters=tuple(self._letters),
+            erased=self._erased,
             first_stone=known,
             stones=stones,
         )

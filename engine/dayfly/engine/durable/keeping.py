@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
-from dayfly.engine.durable.feed import Feed
+from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.host import Host
-from dayfly.engine.durable.recovery import POLICY, SHARD, STANDING
+from dayfly.engine.durable.recovery import METER, POLICY, SHARD, STANDING
 from dayfly.engine.durable.settings import EngineSettings
 
 __all__ = ["Keeper"]
@@ -48,9 +48,9 @@ class Keeper:
     Args:
         host: Whose state.
         log, files: Where it goes.
-        feed: Whose items go with it.
+        items: Feed items up to now, those that wait for the log included: the log before the snapshot will be gone.
         settings: How often, and how many are kept.
-        sync_views: Makes durable whatever lags behind the log; called by the writing thread before log is forgotten.
+        sync_views: Makes durable whatever lags behind the log; called by the writing thread before it writes.
         monotonic: Seconds of a clock that only measures time between snapshots.
 
     Attributes:
@@ -63,7 +63,7 @@ class Keeper:
         host: Host,
         log: DurableLog,
         files: SnapshotFiles,
-        feed: Feed,
+        items: Callable[[], list[FeedItem]],
         settings: EngineSettings,
         *,
         sync_views: Callable[[], object],
@@ -72,7 +72,7 @@ class Keeper:
         self._host: Final = host
         self._log: Final = log
         self._files: Final = files
-        self._feed: Final = feed
+        self._items: Final = items
         self._settings: Final = settings
         self._sync_views: Final = sync_views
         self._monotonic: Final = monotonic
@@ -104,9 +104,10 @@ class Keeper:
         self._since = self._monotonic()
         host.logged_bytes = 0
         shard = host.engine.shard.image()
-        standing = host.standing.to_bytes(self._feed.kept())
+        standing = host.standing.to_bytes([*self._items(), *host.fresh_items])
+        meter = host.meter.to_bytes()
         source = host.engine.shard.policy.source
-        return host.position, lambda: {POLICY: source, SHARD: shard(), STANDING: standing}
+        return host.position, lambda: {POLICY: source, SHARD: shard(), STANDING: standing, METER: meter}
 
     def begin(self) -> None:
         """Take a snapshot now and write it in the background."""
@@ -146,9 +147,11 @@ class Keeper:
         """
         with self._writing:
             self._log.wait(position)
-            if position not in self._files.positions():
+            self._sync_views()  # first: once the snapshot is there, nothing before it is replayed into them any more
+            newest = max(self._files.positions(), default=-1)
+            # One that was overtaken is not written: an erasure may have come between, and it still holds the person.
+            if newest < position or (newest == position and verify):
                 self._files.write(position, parts(), verify=verify)
-            self._sync_views()
             kept = self._files.positions()[-(keep or self._settings.snapshots_kept) :]
             self._files.drop_before(kept[0])
             self._log.truncate_before(kept[0] + 1)

@@ -66,6 +66,7 @@ class Loop:
         self._after_turn: Final = after_turn
         self._failed: Final = failed
         self._stop = threading.Event()
+        self._halted = False
         self._next_tick_ms = 0
         self._thread = threading.Thread(target=self._run, name="dayfly-engine", daemon=True)
 
@@ -79,6 +80,10 @@ class Loop:
         if threading.current_thread() is not self._thread and self._thread.is_alive():
             self._thread.join()
 
+    def halt(self) -> None:
+        """Take no further turn, without waiting; for an engine that has failed."""
+        self._halted = True
+
     @property
     def running(self) -> bool:
         """Whether calls are done by the loop's thread; False also for that thread itself."""
@@ -87,7 +92,7 @@ class Loop:
     def _run(self) -> None:
         settings = self._settings
         try:
-            while not self._stop.is_set() or len(self._queue):
+            while not self._halted and (not self._stop.is_set() or len(self._queue)):
                 works = self._queue.take(settings.max_batch_events, settings.tick_ms / 1000)
                 self._turn(works)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the state can no longer be trusted

@@ -1,6 +1,7 @@
 """Opening a store: check the folder, recover, bury what died with the last process, and start the engine's thread."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -10,6 +11,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from dayfly.engine.deadletters import DeadLetters, DeadLetterSettings
+from dayfly.engine.durable.backup import Backups
 from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.erasure import Erasures
 from dayfly.engine.durable.feed import Feed
@@ -24,8 +27,10 @@ from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
 from dayfly.engine.durable.views import AuditFile, Views, heal_views
 from dayfly.engine.durable.work import Work, WorkQueue
 from dayfly.engine.errors import EngineClosed, EngineFailed, LogFailed, RunError, StoreError
-from dayfly.engine.intake import DeadLetterFile, IntakeKeys
-from dayfly.engine.lineage import LineageStore
+from dayfly.engine.health.collect import Board
+from dayfly.engine.health.reporter import Reporter
+from dayfly.engine.intake import IntakeKeys
+from dayfly.engine.lineage.vault import LineageVault, VaultSettings
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.runtime import EngineKeys, MemoryEngine, Resume
 from dayfly.engine.store import (
@@ -48,6 +53,8 @@ __all__ = ["Outside", "Running", "engine_keys", "open_store", "series_of"]
 T = TypeVar("T")
 
 KEY_FILE: Final = "keys.slots"
+UPKEEP_MS: Final = 60_000
+"""How often retention ends are looked for."""
 
 
 def _wall_ms() -> int:
@@ -66,6 +73,7 @@ class Outside:
         fragments: Limits of the fragment service.
         log: How the log is laid out and commits.
         disk: File operations of log and snapshots.
+        lineage, letters: Periods and retention of lineage and dead letters.
     """
 
     now_ms: Callable[[], int] = _wall_ms
@@ -75,6 +83,8 @@ class Outside:
     fragments: ServiceSettings = field(default_factory=ServiceSettings)
     log: LogSettings = field(default_factory=LogSettings)
     disk: Disk = LOCAL_DISK
+    lineage: VaultSettings = field(default_factory=VaultSettings)
+    letters: DeadLetterSettings = field(default_factory=DeadLetterSettings)
 
 
 @dataclass(slots=True)
@@ -92,14 +102,20 @@ class Running:
     clock: SteadyClock
     recovered: Recovered
     settings: EngineSettings
+    forget_probe_days: Callable[[int], object]
     keeper: Keeper = field(init=False)
     erasures: Erasures = field(init=False)
+    backups: Backups = field(init=False)
     loop: Loop = field(init=False)
+    board: Board = field(init=False)
+    reporter: Reporter = field(init=False)
     stack: ExitStack = field(default_factory=ExitStack)
     failure: EngineFailed | None = None
     closed: bool = False
     next_checkpoint_ms: int = 0
+    next_upkeep_ms: int = 0
     signed: int = 0
+    viewing: threading.Lock = field(default_factory=threading.Lock)
 
     def do(self, run: Callable[[int], T], *, weight: int = 1) -> T:
         """Run something on the engine's thread, and wait until it is durable.
@@ -134,6 +150,7 @@ class Running:
         for work in self.queue.close():
             if work.future.set_running_or_notify_cancel():
                 work.future.set_exception(self.failure)
+        self.loop.halt()
         self.releases.fail(self.failure)
         self.feed.close()
         self.host.engine.fragments.destroy_keys()
@@ -149,49 +166,65 @@ class Running:
         for work in self.queue.close():
             if work.future.set_running_or_notify_cancel():
                 work.future.set_exception(refused)
-        try:
+        with self.stack:  # whatever goes wrong, keys are destroyed and the folder is released
+            self.keeper.stop()
             if self.failure is None:
                 self._last_turn()
-        finally:
-            self.keeper.stop()
-            self.feed.close()
-            self.host.engine.fragments.destroy_keys()
-            self.views.lineage.close()
-            self.stack.close()
+
+    def abandon(self) -> None:
+        """Stop all threads and destroy every key; whatever was not logged is lost."""
+        self.loop.halt()
+        self.loop.stop()
+        self.keeper.stop()
+        self.feed.close()
+        self.host.engine.fragments.destroy_keys()
 
     def _last_turn(self) -> None:
         """Destroy what is alive, log the deaths, and write a last snapshot so that the next start is quick."""
         self.host.close_fragments()
-        self._settle()
-        self.keeper.stop()
+        self.signed = len(self.graves)
+        self.settle()
         self.keeper.write(*self.keeper.image())
 
-    def _settle(self) -> None:
-        """End a turn outside the loop, and wait for it."""
+    def settle(self) -> None:
+        """End a turn outside the loop, or in the middle of one, and wait for it; the views then hold what the log holds."""
         turn = self.host.end_turn()
         self.releases.add(turn, ())
         self.log.wait(turn.position)
         self.releases.durable(turn.position)
         self.write_views()
 
+    def settle_views(self) -> None:
+        """As `settle`, with the views durable; on the engine's thread."""
+        self.settle()
+        with self.viewing:
+            self.views.flush()
+            self.views.sync()
+
     def write_views(self) -> None:
         """Write what became durable into the views; on the engine's thread, or when it has ended."""
-        self.views.write(self.releases.take_views())
+        with self.viewing:
+            self.views.write(self.releases.take_views())
 
     def sync_views(self) -> None:
         """Make the views durable up to now; from any thread."""
-        if not self.loop.running:
-            self.write_views()
-            self.views.sync()
-            return
-        future: Future[None] = Future()
+        if self.loop.running:
+            self.do(self._sync_views)
+        else:
+            self._sync_views(self.clock())
 
-        def run(_: int) -> None:
-            self.write_views()
+    def _sync_views(self, now_ms: int) -> None:
+        self.releases.durable(self.log.durable)  # the committer's thread may not have come to tell it
+        self.write_views()
+        self._sign(now_ms)
+        with self.viewing:
             self.views.sync()
 
-        self.queue.put(Work(run, future))
-        future.result()
+    def _sign(self, now_ms: int) -> None:
+        """Make the tombstone log durable and sign it, where it has grown."""
+        if len(self.graves) > self.signed:
+            self.host.engine.fragments.checkpoint(now_ms)
+            self.signed = len(self.graves)
 
     def start(self, policy: Policy | None) -> None:
         """Bury the lost, do what was left undone, publish a changed policy, and start the thread."""
@@ -200,17 +233,23 @@ class Running:
         carry_out_undone(self.host, self.recovered, now_ms)
         if policy is not None and policy.digest != self.host.engine.shard.policy.digest:
             self.host.note(self.host.engine.publish(policy, now_ms))
-        self._settle()
+        self.settle()
+        self.board.gather(now_ms)
         self.loop.start()
+        self.reporter.start()
 
     def after_turn(self, now_ms: int) -> None:
         """Keep views, checkpoints and snapshots up; on the engine's thread."""
         self.write_views()
         if now_ms >= self.next_checkpoint_ms:
             self.next_checkpoint_ms = now_ms + self.settings.checkpoint_ms
-            if len(self.graves) > self.signed:
-                self.host.engine.fragments.checkpoint(now_ms)
-                self.signed = len(self.graves)
+            self._sign(now_ms)
+            self.views.flush()
+        if now_ms >= self.next_upkeep_ms:
+            self.next_upkeep_ms = now_ms + UPKEEP_MS
+            self.views.expire(now_ms)
+            self.forget_probe_days(now_ms)
+        self.board.after_turn(now_ms)
         if self.keeper.due():
             self.keeper.begin()
 
@@ -228,6 +267,12 @@ def engine_keys(keys: KeyProvider, slots: SlotKeys, now_ms: int) -> EngineKeys:
         lineage=keys.key(KeyName.LINEAGE),
         audit=keys.key(KeyName.AUDIT),
     )
+
+
+def _probe_days(secrets: EngineKeys, slots: SlotKeys) -> Callable[[int], object]:
+    """Destroys the probe keys of earlier days, also when no probe comes."""
+    probes, days = secrets.intake.probes, ProbeDayKeys(slots)
+    return lambda now_ms: None if probes is None else days.forget_before(probes.local_day(now_ms))
 
 
 def series_of(key: bytes) -> Callable[[bytes, str], bytes]:
@@ -280,11 +325,12 @@ def open_store(
             progress=progress,
             expected_people=settings.expected_people,
         )
-        base = _Base(folder, log, files, slots, secrets, recovered, stack)
+        base = _Base(folder, keys.tenant_id, log, files, slots, secrets, recovered, stack)
         running = _assembled(base, recipients, settings, outside)
+        stack.callback(running.abandon)
         running.start(policy)
-        for _ in recovered.erasures[-1:]:
-            running.erasures.complete(running.host.position, running.do)
+        if pending := running.erasures.pending():
+            running.erasures.complete(pending, running.do)
         running.stack = stack.pop_all()
         return running
 
@@ -320,6 +366,7 @@ class _Base:
     """What is there once a store was read."""
 
     folder: Path
+    tenant: bytes
     log: Log
     files: Snapshots
     slots: SlotKeys
@@ -334,16 +381,21 @@ def _assembled(
     """All parts, wired together."""
     folder, log, secrets, recovered, stack = base.folder, base.log, base.secrets, base.recovered, base.stack
     standing = recovered.standing
-    host = Host(standing, log, recovered.position, tags_in_feed=settings.tags_in_feed)
+    host = Host(standing, log, recovered.position, meter=recovered.meter, tags_in_feed=settings.tags_in_feed)
     stones = TombstoneLog(folder / "tombstones", verifiers=[secrets.notes_verifier])
     graves = DurableGraveyard(stones, secrets.notes, ready=host.ready)
     stack.callback(graves.close)
     for first, entries in recovered.stones:
         graves.restore(first, entries)
-    lineage = LineageView(LineageStore.open(folder / "lineage.dayfly", subject_key=secrets.lineage))
+    sealed: Any = {"keys": base.slots, "tenant": base.tenant, "random_bytes": outside.random_bytes}
+    vault = LineageVault(
+        folder / "lineage.db", subject_key=secrets.lineage, settings=outside.lineage, **sealed
+    )
+    stack.callback(vault.close)
+    lineage = LineageView(vault)
     audit = AuditFile(folder / "audit.jsonl")
     stack.callback(audit.close)
-    letters = DeadLetterFile(folder / "dead-letters.jsonl")
+    letters = DeadLetters(folder / "dead", settings=outside.letters, **sealed)
     stack.callback(letters.close)
     views = Views(audit, lineage, letters, graves)
     engine = MemoryEngine(
@@ -378,9 +430,12 @@ def _assembled(
         clock=SteadyClock(outside.now_ms, start_ms=recovered.shard.clock_ms),
         recovered=recovered,
         settings=settings,
+        forget_probe_days=_probe_days(secrets, base.slots),
     )
     heal_views(views, recovered)
-    running.keeper = Keeper(host, log, base.files, feed, settings, sync_views=running.sync_views)
+    running.keeper = Keeper(
+        host, log, base.files, running.releases.items, settings, sync_views=running.sync_views
+    )
     running.erasures = Erasures(
         host,
         running.keeper,
@@ -389,6 +444,16 @@ def _assembled(
         signer=secrets.notes,
         now_ms=running.clock,
         random_bytes=outside.random_bytes,
+    )
+    running.backups = Backups(
+        folder,
+        base.slots,
+        tenant=base.tenant,
+        keeper=running.keeper,
+        views=views,
+        stones=stones,
+        settle=running.settle_views,
+        erasing=running.erasures.pending,
     )
     running.loop = Loop(
         host,
@@ -399,6 +464,9 @@ def _assembled(
         after_turn=running.after_turn,
         failed=running.fail,
     )
+    running.board = Board(running)
+    running.reporter = Reporter(running.board, folder, every_seconds=settings.health_seconds)
+    stack.callback(lambda: running.reporter.stop(running.clock()))
     log.on_durable(running.releases.durable)
     log.on_trouble(running.trouble)
     return running

@@ -1,13 +1,15 @@
 """Recorders around what an engine does, so that the host can write it into the log before anybody is told."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Final
 
 from dayfly.engine.decisions import OrderMade
 from dayfly.engine.durable.effects import Counted, Ended, Minted
 from dayfly.engine.lineage.explain import Explanation
-from dayfly.engine.lineage.seam import LineageReads
 from dayfly.engine.lineage.shape import LineageShape
+from dayfly.engine.lineage.vault import LineageVault
 from dayfly.engine.runtime import Outcome
 from dayfly.privacy.fragments import Destroyed, Fragment, FragmentOrder, OrderField, Profile
 from dayfly.privacy.transfers import FieldClass, TransferCounts
@@ -42,57 +44,85 @@ class RecordedCounts(TransferCounts):
 
 
 class LineageView:
-    """A lineage store that lags behind the log: what was put waits until the frame that states it is durable.
+    """A lineage vault that lags behind the log: what was put waits until the frame that states it is durable.
 
     A fragment whose frame was lost with a crash was never handed out; its order is minted again under another name, and
-    the store must not know the first one.
+    the vault must not know the first one. Each write bears the position of the frame that a recovery would repeat it from.
+
+    Attributes:
+        inputs: Position of the newest frame of inputs.
     """
 
-    def __init__(self, store: LineageReads) -> None:
-        self._store: Final = store
-        self._waiting: list[Callable[[], object]] = []
+    def __init__(self, vault: LineageVault) -> None:
+        self.vault: Final = vault
+        self.inputs = 0
+        self._waiting: list[tuple[int, Callable[[int], object]]] = []
+        self._minted: list[Callable[[int], object]] = []
+        self._erasing: tuple[int, list[bytes]] = (-1, [])
 
     def declare(self, shapes: Iterable[LineageShape]) -> None:
         """At once: shapes are no decision and hold nothing of a person."""
-        self._store.declare(shapes)
+        self.vault.declare(shapes)
 
     def put(self, jti: str, order: FragmentOrder) -> None:
-        """Wait for durability."""
-        self._waiting.append(lambda: self._store.put(jti, order))
+        """Wait for `logged`, and for durability."""
+        self._minted.append(lambda position: self.vault.put(jti, order, position=position))
 
     def merge(self, subject: bytes, other: bytes) -> None:
         """Wait for durability."""
-        self._waiting.append(lambda: self._store.merge(subject, other))
+        self._waiting.append(
+            (self.inputs, lambda position: self.vault.merge(subject, other, position=position))
+        )
 
     def erase(self, subject: bytes) -> int:
-        """Wait for durability; the number is told by `flush` only."""
-        self._waiting.append(lambda: self._store.erase(subject))
+        """Wait for durability; nothing is gone yet, so 0."""
+        at, names = self._erasing
+        if at == self.inputs:
+            names.append(subject)
+        else:
+            at, names = self._erasing = self.inputs, [subject]
+            self._waiting.append((at, lambda position: self.erase_now(names, position)))
         return 0
 
+    def erase_now(self, names: Sequence[bytes], position: int) -> None:
+        """Destroy what is about a person's pseudonyms, unless that has been done already."""
+        if position > self.vault.applied:
+            for name in names[:-1]:  # the vault passes over what comes at a position that it has seen
+                self.vault.erase(name)
+            self.vault.erase(names[-1], position=position)
+
+    def logged(self, position: int) -> None:
+        """The frame at a position states everything that was put since the last call."""
+        self._waiting += [(position, write) for write in self._minted]
+        self._minted = []
+
     def take_waiting(self) -> list[Callable[[], object]]:
-        """What waits, to be run when the log is durable up to here."""
-        waiting, self._waiting = self._waiting, []
-        return waiting
+        """What waits, in the order of the log, to be called when it is durable up to here."""
+        waiting, self._waiting = sorted(self._waiting, key=itemgetter(0)), []
+        return [partial(write, position) for position, write in waiting]
 
     def explain(self, jti: str, field: str) -> Explanation:
-        """From the store."""
-        return self._store.explain(jti, field)
+        """From the vault."""
+        self.vault.flush()
+        return self.vault.explain(jti, field)
 
     def explain_all(self, jti: str) -> tuple[Explanation, ...]:
-        """From the store."""
-        return self._store.explain_all(jti)
+        """From the vault."""
+        self.vault.flush()
+        return self.vault.explain_all(jti)
 
     def jti_of(self, order_id: str) -> str:
-        """From the store."""
-        return self._store.jti_of(order_id)
+        """From the vault."""
+        self.vault.flush()
+        return self.vault.jti_of(order_id)
 
     def sync(self) -> None:
-        """Make what reached the store durable."""
-        self._store.sync()
+        """Make what reached the vault durable."""
+        self.vault.sync()
 
     def close(self) -> None:
-        """Release the store."""
-        self._store.close()
+        """Release the vault."""
+        self.vault.close()
 
 
 def without_values(order: FragmentOrder) -> FragmentOrder:

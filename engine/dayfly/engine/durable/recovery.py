@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
-from dayfly.engine.decisions import OrderMade, Recall
+from dayfly.engine.decisions import OrderMade, Recall, TagChange
 from dayfly.engine.durable.effects import Minted, decode_effects
 from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.host import EFFECTS, INPUTS
@@ -17,19 +17,21 @@ from dayfly.engine.durable.input_frames import decode_inputs
 from dayfly.engine.durable.standing import Standing, read_standing
 from dayfly.engine.errors import FrameError
 from dayfly.engine.events import EventBatch
+from dayfly.engine.health.meter import ChannelMeter
 from dayfly.engine.inputs import Erase, Input, Merge
 from dayfly.engine.intake import RejectedEvent
 from dayfly.engine.policy.load import policy_from_source
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.shard import Shard
 
-__all__ = ["POLICY", "SHARD", "STANDING", "Recovered", "fresh_parts", "recover"]
+__all__ = ["METER", "POLICY", "SHARD", "STANDING", "Recovered", "fresh_parts", "recover"]
 
 T = TypeVar("T")
 
 POLICY: Final = "policy"
 SHARD: Final = "shard"
 STANDING: Final = "standing"
+METER: Final = "meter"
 """Parts of a snapshot."""
 
 
@@ -56,11 +58,12 @@ class Recovered:
     Attributes:
         shard: As it was after the newest durable inputs.
         standing: Folded effects.
+        meter: What came in, counted.
         items: Feed items still kept.
-        orders, recalls: Decided by durable inputs and not carried out.
-        erasures: Subjects erased by replayed inputs: their traces before must still be destroyed.
-        lineage: What the lineage store may have missed: fragments minted and subjects merged, in order.
-        audit, letters: Lines and dead letters that their files may have missed.
+        orders, recalls, tags: Decided by durable inputs and not carried out, by the position of the inputs.
+        lineage: What the lineage vault may have missed, with log positions: fragments minted, subjects merged, and the
+            pseudonyms of persons erased.
+        audit, letters: Audit lines, and dead letters with log positions, that their files may have missed.
         stones: What the tombstone log may have missed: index of the first entry, and the entries.
         position: Of the newest frame, or of the snapshot.
         frames, events: Replayed.
@@ -68,13 +71,14 @@ class Recovered:
 
     shard: Shard
     standing: Standing
+    meter: ChannelMeter
     items: list[FeedItem]
     orders: dict[int, list[OrderMade]] = field(default_factory=dict)
     recalls: dict[int, list[Recall]] = field(default_factory=dict)
-    erasures: list[bytes] = field(default_factory=list)
-    lineage: list[Minted | Merge | Erase] = field(default_factory=list)
+    tags: dict[int, list[TagChange]] = field(default_factory=dict)
+    lineage: list[tuple[int, Minted | Merge | tuple[bytes, ...]]] = field(default_factory=list)
     audit: list[bytes] = field(default_factory=list)
-    letters: list[RejectedEvent] = field(default_factory=list)
+    letters: list[tuple[int, tuple[RejectedEvent, ...]]] = field(default_factory=list)
     stones: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
     position: int = 0
     frames: int = 0
@@ -90,6 +94,11 @@ class Recovered:
         """Recalls that nobody carried out, oldest first."""
         return [recall for position in sorted(self.recalls) for recall in self.recalls[position]]
 
+    @property
+    def undone_tags(self) -> list[TagChange]:
+        """Tag changes that no feed item tells of, oldest first."""
+        return [change for position in sorted(self.tags) for change in self.tags[position]]
+
 
 def fresh_parts(policy: Policy, series: Callable[[bytes, str], bytes]) -> dict[str, bytes]:
     """The first snapshot of a store: nobody known, a policy in force.
@@ -101,6 +110,7 @@ def fresh_parts(policy: Policy, series: Callable[[bytes, str], bytes]) -> dict[s
         POLICY: policy.source,
         SHARD: Shard(policy).snapshot(),
         STANDING: Standing(series).to_bytes(()),
+        METER: ChannelMeter(policy.catalog).to_bytes(),
     }
 
 
@@ -127,13 +137,14 @@ def recover(
         FrameError: a frame or part cannot be read, or the frames do not follow the snapshot.
         SnapshotError: the shard's part is not of this version.
     """
-    for name in (POLICY, SHARD, STANDING):
+    for name in (POLICY, SHARD, STANDING, METER):
         if name not in parts:
             raise FrameError(f"part={name!r} must be in the snapshot; use an older snapshot")
     policy = policy_from_source(bytes(parts[POLICY]))
     standing, items = read_standing(bytes(parts[STANDING]), series)
     shard = Shard.restore(bytes(parts[SHARD]), policy, **shard_options)
-    recovered = Recovered(shard, standing, items, position=position)
+    meter = ChannelMeter.from_bytes(bytes(parts[METER]), policy.catalog)
+    recovered = Recovered(shard, standing, meter, items, position=position)
     for frame in frames:
         if frame.position != recovered.position + 1:
             raise FrameError(
@@ -158,33 +169,42 @@ def _take(recovered: Recovered, frame: StoredFrame) -> None:
 
 def _inputs(recovered: Recovered, frame: StoredFrame) -> None:
     inputs, now_ms = decode_inputs(frame.payload)
+    for item in inputs:
+        _note(recovered, item, frame.position)
     decisions = recovered.shard.apply(inputs, now_ms)
+    recovered.meter.inputs(inputs, now_ms, decisions)
     if decisions.orders:
         recovered.orders[frame.position] = list(decisions.orders)
     if decisions.recalls:
         recovered.recalls[frame.position] = list(decisions.recalls)
-    for item in inputs:
-        _note(recovered, item)
+    if decisions.tags:
+        recovered.tags[frame.position] = list(decisions.tags)
     recovered.events += sum(len(item) for item in inputs if isinstance(item, EventBatch))
 
 
-def _note(recovered: Recovered, item: Input) -> None:
+def _note(recovered: Recovered, item: Input, position: int) -> None:
+    """Remember what is done beside the shard; before the shard is told, while it still knows who is who."""
     if isinstance(item, Erase):
-        recovered.erasures.append(item.subject)
-    if isinstance(item, Erase | Merge):
-        recovered.lineage.append(item)
+        names = recovered.shard.names_of(item.subject)
+        recovered.standing.erasing[position] = names
+        recovered.lineage.append((position, names))
+    elif isinstance(item, Merge):
+        recovered.lineage.append((position, item))
 
 
 def _effects(recovered: Recovered, frame: StoredFrame) -> None:
     effects = decode_effects(frame.payload)
     recovered.items += recovered.standing.fold(effects)
-    recovered.lineage += effects.minted
+    recovered.meter.effects(effects.letters, effects.audit, effects.at_ms)
+    recovered.lineage += [(frame.position, minted) for minted in effects.minted]
     recovered.audit += effects.audit
-    recovered.letters += effects.letters
+    if effects.letters:
+        recovered.letters.append((frame.position, effects.letters))
     if effects.stones:
         recovered.stones.append((effects.first_stone, effects.stones))
     _drop_covered(recovered.orders, effects.covers)
     _drop_covered(recovered.recalls, effects.covers)
+    _drop_covered(recovered.tags, effects.covers)
 
 
 def _drop_covered(undone: dict[int, list[T]], covers: int) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dayfly.engine.durable.feed import Feed
+from dayfly.engine.durable.feed import Feed, FeedItem
 from dayfly.engine.durable.host import Turn
 
 __all__ = ["Answer", "Releases"]
@@ -45,11 +45,14 @@ class Releases:
         self._views: deque[Turn] = deque()
         self._durable = 0
         self._stones = 0
+        self._error: BaseException | None = None
 
     def add(self, turn: Turn, answers: Sequence[Answer]) -> None:
-        """Release a turn as soon as its position is durable."""
+        """Release a turn as soon as its position is durable; after `fail`, its callers are told at once."""
         with self._lock:
             self._waiting.append((turn, answers))
+            if self._error is not None:
+                self._refuse(self._error)
         self.durable(0)
 
     def durable(self, position: int) -> None:
@@ -66,6 +69,11 @@ class Releases:
                 for answer in answers:
                     answer.give()
 
+    def items(self) -> list[FeedItem]:
+        """The items that the feed keeps, and those that still wait for the log; no gap between them."""
+        with self._lock:
+            return [*self._feed.kept(), *(item for turn, _ in self._waiting for item in turn.items)]
+
     def take_views(self) -> Iterator[Turn]:
         """Turns that became durable since the last call, to be written into the views."""
         while self._views:
@@ -74,7 +82,11 @@ class Releases:
     def fail(self, error: BaseException) -> None:
         """Tell everybody who waits that the log has failed."""
         with self._lock:
-            while self._waiting:
-                _, answers = self._waiting.popleft()
-                for answer in answers:
-                    Answer(answer.future, error=error).give()
+            self._error = error
+            self._refuse(error)
+
+    def _refuse(self, error: BaseException) -> None:
+        while self._waiting:
+            _, answers = self._waiting.popleft()
+            for answer in answers:
+                Answer(answer.future, error=error).give()

@@ -17,6 +17,7 @@ _RANGES = {
     "feed_retention_ms": (1_000, 86_400_000 * 7),
     "feed_items": (1, 1 << 28),
     "checkpoint_ms": (100, 3_600_000),
+    "health_seconds": (0, 3_600),
 }
 
 
@@ -35,6 +36,7 @@ class EngineSettings:
         feed_retention_ms, feed_items: How long and how many feed items are kept for consumers that come back.
         tags_in_feed: Whether tags entered and left are feed items.
         checkpoint_ms: How often the tombstone log is signed while it grows.
+        health_seconds: How often `health.json` is written into the folder; 0: never.
         expected_people: Tables are made large enough for so many persons at once.
     """
 
@@ -49,6 +51,7 @@ class EngineSettings:
     feed_items: int = 1_000_000
     tags_in_feed: bool = True
     checkpoint_ms: int = 1_000
+    health_seconds: float = 10.0
     expected_people: int = 1_000
 
     def __post_init__(self) -> None:

@@ -41,6 +41,8 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     counts: dict[str, int]
     stones: int
     untold: dict[str, int]
+    erasing: dict[int, tuple[bytes, ...]]
+    purging: int
 
 
 class Standing:
@@ -57,6 +59,8 @@ class Standing:
         alive: Fragments minted and not ended, by jti. Their keys are in memory only: after a restart all of them are dead.
         stones: Tombstones in the tombstone log.
         untold: Orders whose fragments died while no shard could be told (closed, lost), with their leases.
+        erasing: Log position of an erasure to the pseudonyms of the person, until their traces beside the shard are gone.
+        purging: Everything written up to this position must still be destroyed, because of erasures; 0: nothing.
         counts: Fragments minted, leased, ended by reason, orders refused by reason; since the store was made.
     """
 
@@ -70,6 +74,8 @@ class Standing:
         self.counts: Counter[str] = Counter()
         self.stones = 0
         self.untold: dict[str, int] = {}
+        self.erasing: dict[int, tuple[bytes, ...]] = {}
+        self.purging = 0
 
     def fold(self, effects: Effects) -> list[FeedItem]:
         """Take one frame of effects in; returns its feed items."""
@@ -101,6 +107,9 @@ class Standing:
             digest = hashlib.sha256(line.removesuffix(b"\n")).hexdigest()
             self.audit = AuditHead(self.audit.lines + 1, digest)
         self.stones = max(self.stones, effects.first_stone + len(effects.stones))
+        if effects.erased:
+            self.erasing = {at: names for at, names in self.erasing.items() if at > effects.erased}
+            self.purging = 0 if self.purging <= effects.erased else self.purging
         items = items_of(effects, self._series)
         self.next_item = effects.first_item + len(items)
         return items
@@ -118,6 +127,8 @@ class Standing:
             dict(self.counts),
             self.stones,
             self.untold,
+            self.erasing,
+            self.purging,
         )
         return msgspec.msgpack.encode(stored)
 
@@ -150,4 +161,5 @@ def read_standing(data: bytes, series: Callable[[bytes, str], bytes]) -> tuple[S
     standing.alive = {entry.minted.jti: entry for entry in stored.alive}
     standing.counts = Counter(stored.counts)
     standing.stones, standing.untold = stored.stones, stored.untold
+    standing.erasing, standing.purging = stored.erasing, stored.purging
     return standing, stored.items

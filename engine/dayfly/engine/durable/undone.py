@@ -1,6 +1,8 @@
 """What a crash, or the last close, left undone, done before anything new is taken in."""
 
-from dayfly.engine.decisions import Decisions
+from collections.abc import Iterator
+
+from dayfly.engine.decisions import Decisions, Recall
 from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.recovery import Recovered
 from dayfly.engine.durable.standing import Alive
@@ -26,9 +28,19 @@ def bury_the_lost(host: Host, graves: DurableGraveyard, log: TombstoneLog, now_m
     graves.bury_lost(_stone(fragment, now_ms) for fragment in lost if log.find(fragment.minted.jti) is None)
     graves.settle(0)
     if lost:
-        host.note(Outcome(Decisions(), destroyed=tuple(_death(fragment, now_ms) for fragment in lost)))
+        told = Decisions(recalls=tuple(_recalls(lost, now_ms)))
+        host.note(Outcome(told, destroyed=tuple(_death(fragment, now_ms) for fragment in lost)))
         host.log_effects()
     return len(lost)
+
+
+def _recalls(lost: list[Alive], now_ms: int) -> Iterator[Recall]:
+    """One recall per audience, so that nobody waits to open what has no key any more."""
+    by_audience: dict[str, list[str]] = {}
+    for fragment in lost:
+        by_audience.setdefault(fragment.minted.order.audience, []).append(fragment.minted.order.order_id)
+    for audience, order_ids in by_audience.items():
+        yield Recall(0, now_ms, tuple(order_ids), audience, "lost")
 
 
 def carry_out_undone(host: Host, recovered: Recovered, now_ms: int) -> None:
@@ -39,6 +51,9 @@ def carry_out_undone(host: Host, recovered: Recovered, now_ms: int) -> None:
         for order_id, leases in host.standing.untold.items()
         if order_id in live
     ]
+    host.carried_out(recovered.position)
+    # Tag changes of the past come before those that time has brought since.
+    host.note(Outcome(Decisions(tags=tuple(recovered.undone_tags))))
     host.standing.untold.clear()
     host.note(host.engine.apply(ended, now_ms))
     recalls = recovered.undone_recalls

@@ -8,13 +8,13 @@ from typing import Final
 
 import msgspec
 
+from dayfly.engine.deadletters import DeadLetters
 from dayfly.engine.durable.effects import Minted
 from dayfly.engine.durable.host import Turn
 from dayfly.engine.durable.recording import LineageView
 from dayfly.engine.durable.recovery import Recovered
 from dayfly.engine.errors import StoreDamaged
 from dayfly.engine.inputs import Merge
-from dayfly.engine.intake import DeadLetterFile
 from dayfly.privacy.audit import GENESIS, AuditHead
 from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 
@@ -109,7 +109,7 @@ class Views:
     """
 
     def __init__(
-        self, audit: AuditFile, lineage: LineageView, letters: DeadLetterFile, graves: DurableGraveyard
+        self, audit: AuditFile, lineage: LineageView, letters: DeadLetters, graves: DurableGraveyard
     ) -> None:
         self.audit: Final = audit
         self.lineage: Final = lineage
@@ -122,27 +122,38 @@ class Views:
             if turn.audit:
                 self.audit.add(turn.audit)
             if turn.letters:
-                self.letters.append(turn.letters)
+                self.letters.append(turn.letters, position=turn.position)
             for write in turn.lineage:
                 write()
             self.graves.release(turn.stones)
 
+    def flush(self) -> None:
+        """Hand over what was gathered to the files."""
+        self.lineage.vault.flush()
+        self.letters.flush()
+
+    def expire(self, now_ms: int) -> None:
+        """Destroy the keys of lineage and dead letters whose retention is over."""
+        self.lineage.vault.expire(now_ms)
+        self.letters.expire(now_ms)
+
     def sync(self) -> None:
         """Make everything durable, before the log that it came from is forgotten."""
         self.audit.sync()
+        self.letters.flush()
         self.lineage.sync()
 
 
 def heal_views(views: Views, recovered: Recovered) -> None:
     """Bring views up to the log after a crash: whatever they have already is passed over."""
     views.audit.add(recovered.audit)
-    for item in recovered.lineage:
+    for position, item in recovered.lineage:
         if isinstance(item, Minted):
-            views.lineage.put(item.jti, item.order)
+            views.lineage.vault.put(item.jti, item.order, position=position)
         elif isinstance(item, Merge):
-            views.lineage.merge(item.subject, item.other)
+            views.lineage.vault.merge(item.subject, item.other, position=position)
         else:
-            views.lineage.erase(item.subject)
-    for write in views.lineage.take_waiting():
-        write()
-    views.letters.append(recovered.letters)
+            views.lineage.erase_now(item, position)
+    for position, letters in recovered.letters:
+        views.letters.append(letters, position=position)
+    views.flush()

@@ -225,6 +225,14 @@ class LineageVault(Explaining):
         self._records.flush(through)
         self._records.sync()
 
+    def copy(self, path: Path) -> None:
+        """Copy the database as it was flushed, for a backup; without its secrets no record of it can be read.
+
+        Raises:
+            LineageError: The file cannot be written.
+        """
+        self._records.copy(path)
+
     def close(self, through: int | None = None) -> None:
         """Sync and close; what was put at positions after `through` is left to the caller's log."""
         if self._open:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,6 +98,12 @@ class VaultFile:
         ((busy, _, _),) = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
         if busy:
             raise LineageError(f"path={self._path.name!r} must have no other reader; close it and try again")
+
+    def copy(self, path: Path) -> None:
+        """Copy everything committed into a new database; through SQLite, as opening its file would drop its locks."""
+        with self.guard(), closing(sqlite3.connect(path)) as target:
+            target.execute("PRAGMA synchronous = OFF")
+            self._connection.backup(target)
 
     def close(self) -> None:
         """Close; SQLite removes its write-ahead log."""

@@ -119,7 +119,7 @@ class Names:
 
 def _place(serial: int, bucket: int) -> int:
     """First row of a bucket: serial, bucket and group of runs in one integer."""
-    return serial << 32 | bucket << _GROUP_BITS
+    return (serial << 32) + (bucket << _GROUP_BITS)
 
 
 def _range(period: Period, name: bytes) -> tuple[int, int]:

@@ -362,6 +362,10 @@ class VaultRecords:
 
     # --- opening and closing -----------------------------------------------------------------------------------------
 
+    def copy(self, path: Path) -> None:
+        """Copy the database, without the secrets, as it was flushed."""
+        self._file.copy(path)
+
     def sync(self) -> None:
         """Make what was flushed durable."""
         self._file.settle()

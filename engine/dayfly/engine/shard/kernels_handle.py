@@ -160,4 +160,5 @@ def _core_in(handle: Handle) -> Core:
 
 
 core_of: Any = _core_in if _INTERPRETED else _core_at
-"""The arrays that a handle stands for."""
+"""The arrays that a handle stands for. Only for lean and inlined kernels: one that counts references would give back a reference to
+the handle that was never taken, which corrupts the heap."""

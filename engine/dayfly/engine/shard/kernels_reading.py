@@ -87,7 +87,7 @@ def gather(past: Past, person: int, now: int, wants: Words, found: Found) -> int
                 cell = past.values[offset + wants[want, 3]]
                 if cell == NULL:
                     continue
-            if not predicate_holds(past, past, wants[want, 1], offset, channel):  # type: ignore[arg-type]  # both are in it
+            if not predicate_holds(past, past.text_bits, (past.values, offset), wants[want, 1], channel):  # type: ignore[arg-type]  # has what a program has for it
                 continue
             count = found.counts[want, 0]
             if count < room:

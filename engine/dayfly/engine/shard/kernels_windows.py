@@ -26,7 +26,6 @@ from dayfly.engine.shard.kernels_sequences import forget_judgement
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = [
-    "collect",
     "forget_windows",
     "match_features",
     "refill",
@@ -126,32 +125,6 @@ def _replay(handle: Handle, event: int) -> None:
     kind, offset = core.history[event, H_TYPE], core.history[event, H_VALUES]
     match_features(core, (core.world.rows.values, offset), kind, core.history[event, H_CHANNEL], 0)
     update_windows(core, core.history[event, H_PERSON], core.history[event, H_TIME], offset, 0)
-
-
-@lean_kernel
-def collect(handle: Handle, person: int, match: tuple[int, int], lower: int, out: Words) -> int:
-    """Events of a person that match (type, predicate) with time > `lower`, newest arrival first.
-
-    Returns:
-        Their number; the first `len(out)` of them are in `out`.
-
-    Oracle: tests.oracles.membership.OracleEngine
-    """
-    core = core_of(handle)
-    rows = core.world.rows
-    kind, predicate = match
-    found = np.int64(0)
-    event = core.people[person, LAST_EVENT]
-    while event >= 0:
-        row = core.history[event]
-        if row[H_TYPE] == kind and row[H_TIME] > lower:
-            cells = (rows.values, row[H_VALUES])
-            if predicate_holds(core.world.program, rows.text_bits, cells, predicate, row[H_CHANNEL]):
-                if found < len(out):
-                    out[found] = event
-                found += 1
-        event = row[H_PREVIOUS]
-    return found
 
 
 @lean_kernel

@@ -169,15 +169,13 @@ class Chain:
         """
         with self._lock:
             found = self._holder(after + 1)
-            if found is not None:
-                number = found[1].number
-                self._readers[number] = self._readers.get(number, 0) + 1
+            number = 0 if found is None else found[1].number
+            self._readers[number] = self._readers.get(number, 0) + 1
         try:
             yield found
         finally:
-            if found is not None:
-                with self._lock:
-                    self._readers[number] -= 1
+            with self._lock:
+                self._readers[number] -= 1
 
     def _holder(self, position: int) -> tuple[Path, SegmentHeader, int] | None:
         if position >= self._first:

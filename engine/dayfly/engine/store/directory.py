@@ -163,7 +163,7 @@ class StoreLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
         self._owner = os.getpid()
-        held = weakref.ref(self)
+        held: weakref.ref[StoreLock] = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _close_in_child(held))
 
     @classmethod

@@ -50,7 +50,11 @@ def _order(entry: Entry) -> tuple[int, str, bytes]:
 
 def _with_entries(entries: tuple[Entry, ...], new: tuple[Entry, ...]) -> tuple[Entry, ...]:
     added = [entry for entry in new if entry not in entries]
-    return tuple(sorted(dict.fromkeys((*entries, *added)), key=_order)) if added else entries
+    if not added:
+        return entries
+    if len(added) == 1 and not entries:  # most people consent once; the order's key is a whole JSON document
+        return tuple(added)
+    return tuple(sorted(dict.fromkeys((*entries, *added)), key=_order))
 
 
 @dataclass(frozen=True, slots=True)
