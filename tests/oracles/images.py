@@ -50,7 +50,7 @@ def told_events(data: bytes, shard: Shard) -> list[Told]:
     for kind in catalog.types:
         first.append(first[-1] + len(kind.fields))
     cells = [iter(found[f"value.{number}"]) for number in range(first[-1])]
-    events = []
+    events: list[Told] = []
     rows = zip(*(found[f"event.{name}"] for name in ("time", "person", "type", "channel")), strict=True)
     for place, (time, person, number, channel) in enumerate(rows):
         kind = catalog.types[number]
@@ -71,7 +71,7 @@ def kept_events(shard: Shard) -> list[Told]:
     catalog = shard.policy.catalog
     control = core.control.tolist()
     clock, count = control[0], control[5]
-    events = []
+    events: list[Told] = []
     for time, person, number, channel, start, _, *digest in core.history[:count].tolist():
         if person < 0 or time <= clock - shard.policy.settings.history_ms:
             continue

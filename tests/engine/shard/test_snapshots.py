@@ -3,7 +3,6 @@
 import random
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ from dayfly.engine.shard.kernels_snapshot import group_rows, live_ids, sort_grou
 from dayfly.engine.shard.shard import Shard
 from dayfly.engine.shard.snapshot_columns import Column, narrowed, widened
 from dayfly.engine.shard.snapshot_format import Head, Sheet, framed, unframed
-from dayfly.engine.shard.state import Arrays, empty_ids
+from dayfly.engine.shard.state import empty_ids
 from dayfly.privacy.consent import PersonConsents
 from dayfly.privacy.errors import InvalidConsent
 from tests.engine.workload import as_batches
@@ -82,7 +81,11 @@ def test_an_image_can_be_written_while_the_shard_goes_on() -> None:
 )
 def test_erasing_and_merging_leave_an_image_as_it_was(change: Input) -> None:
     house = House.of(policy())
-    house.tell(grant(), event("order", 1, status="paid", order_id="o-1"), event("view", 2, subject=BEN, material="oak"))
+    house.tell(
+        grant(),
+        event("order", 1, status="paid", order_id="o-1"),
+        event("view", 2, subject=BEN, material="oak"),
+    )
     then, write = house.shard.snapshot(), house.shard.image()
     house.tell(change)
     assert b"".join(write()) == then
@@ -156,7 +159,9 @@ def test_a_restored_shard_has_the_rows_of_the_first(seed: int, edits: int, cut: 
 def widths(values: Sequence[int], hole: int | None) -> tuple[int, list[int]]:
     column, data = narrowed(np.array(values, np.int64), hole=hole)
     assert column.size == data.nbytes
-    back = widened(msgspec.msgpack.decode(msgspec.msgpack.encode(column), type=Column), memoryview(data.tobytes()))
+    back = widened(
+        msgspec.msgpack.decode(msgspec.msgpack.encode(column), type=Column), memoryview(data.tobytes())
+    )
     assert back.dtype == np.int64
     return column.width, back.tolist()
 
@@ -164,7 +169,10 @@ def widths(values: Sequence[int], hole: int | None) -> tuple[int, list[int]]:
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
-@given(st.lists(INT64 | st.integers(-3, 3) | st.just(NULL)), st.sampled_from((None, NULL, 2**63 - 1, 0, -(2**63) + 1)))
+@given(
+    st.lists(INT64 | st.integers(-3, 3) | st.just(NULL)),
+    st.sampled_from((None, NULL, 2**63 - 1, 0, -(2**63) + 1)),
+)
 @example([NULL, NULL + 1, NULL + 2], NULL)
 @example([NULL, NULL + 1], 0)
 def test_a_column_comes_back_as_it_was(values: list[int], hole: int | None) -> None:
@@ -215,16 +223,22 @@ def test_what_is_missing_or_too_much_in_a_sound_snapshot_is_named() -> None:
     sheet = Sheet()
     sheet.pieces("part", [b"12345678"])
     page = unframed(b"".join(framed(empty_head(parts=sheet.parts), sheet)))
-    with pytest.raises(SnapshotError, match=r"must follow the format: column 'part' is missing; use an older one"):
+    with pytest.raises(
+        SnapshotError, match=r"must follow the format: column 'part' is missing; use an older one"
+    ):
         page.column("part")
-    with pytest.raises(SnapshotError, match=r"must follow the format: part 'other' is missing; use an older one"):
+    with pytest.raises(
+        SnapshotError, match=r"must follow the format: part 'other' is missing; use an older one"
+    ):
         page.part("other")
     for parts in ({}, {"part": 9}):
-        with pytest.raises(SnapshotError, match=r"must follow the format: buffers of \d+ bytes end elsewhere"):
+        with pytest.raises(
+            SnapshotError, match=r"must follow the format: buffers of \d+ bytes end elsewhere"
+        ):
             unframed(b"".join(framed(empty_head(parts=parts), sheet)))
 
 
-@pytest.mark.parametrize("column", [Column(-1, 1, 0), Column(1, 3, 0), Column(1, 1, 2**70)])  # type: ignore[arg-type]
+@pytest.mark.parametrize("column", [Column(-1, 1, 0), Column(1, 3, 0), Column(1, 1, 2**63)])  # type: ignore[arg-type]
 def test_a_column_of_no_known_form_is_refused(column: Column) -> None:
     data = b"".join(framed(empty_head(columns={"column": column}), Sheet()))
     with pytest.raises(SnapshotError, match=r"must follow the format: .*; use an older one"):

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from dayfly.engine.durable.feed import FeedItem
@@ -10,10 +10,11 @@ from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.recovery import METER, POLICY, SHARD, STANDING
 from dayfly.engine.durable.settings import EngineSettings
 
-__all__ = ["Keeper"]
+__all__ = ["Content", "Keeper"]
 
 
-Content: TypeAlias = bytes | Iterable[bytes | memoryview]
+Content: TypeAlias = bytes | Sequence[bytes | memoryview]
+"""A part of a snapshot, at once or in pieces."""
 
 
 class DurableLog(Protocol):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from dayfly.engine.shard.kernels_core import push
 from dayfly.engine.shard.kernels_layout import (
     CONSENT_DUE_AT,
+    FOREVER,
     H_CHANNEL,
     H_DIGEST,
     H_PERSON,
@@ -35,14 +36,18 @@ __all__ = [
     "Numbers",
     "arm_all",
     "count_types",
+    "find_range",
+    "group_ids",
     "group_rows",
     "join_events",
     "live_ids",
     "live_members",
     "pack_texts",
     "put_members",
+    "shorten",
     "sort_groups",
     "split_events",
+    "take_columns",
 ]
 
 Words = npt.NDArray[np.int64]
@@ -262,6 +267,58 @@ def sort_groups(rows: Words, starts: Words, order: Words) -> None:
                 order[at] = other
                 at -= 1
             order[at] = moved
+
+
+@lean_kernel
+def group_ids(rows: Words, bits: int, groups: Words) -> None:
+    """Give ids to 2**bits groups of like size by a hash; they are keyed hashes themselves, so folding them is enough.
+
+    Oracle: tests.oracles.images.columns_of
+    """
+    for row in range(len(rows)):
+        mixed = (np.uint64(rows[row, 0]) ^ (np.uint64(rows[row, 1]) >> np.uint64(7))) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
+        groups[row] = np.int64(mixed >> np.uint64(64 - bits))
+
+
+@lean_kernel
+def take_columns(rows: Words, order: Words, columns: Words) -> None:
+    """Write rows, in an order, column by column: `columns` is int64[width, rows].
+
+    Oracle: numpy.take
+    """
+    for place in range(len(order)):
+        if place + _AHEAD < len(order):
+            prefetch_row(rows, order[place + _AHEAD])
+        for column in range(len(columns)):
+            columns[column, place] = rows[order[place], column]
+
+
+@lean_kernel
+def find_range(values: Words, hole: int, holed: bool, found: Words) -> None:  # noqa: FBT001 - kernels take positional scalars
+    """Smallest and largest value, and how many are `hole` where there may be holes; these are not counted as values.
+
+    Oracle: numpy.min
+    """
+    low, high, holes = np.int64(FOREVER), np.int64(NULL), np.int64(0)
+    for at in range(len(values)):
+        value = values[at]
+        if holed and value == hole:
+            holes += 1
+        else:
+            low, high = min(low, value), max(high, value)
+    found[0], found[1], found[2] = low, high, holes
+
+
+@lean_kernel
+def shorten(values: Words, base: int, hole: int, holed: bool, short: npt.NDArray[np.unsignedinteger]) -> None:  # noqa: FBT001 - kernels take positional scalars
+    """Write values less `base` in fewer bytes, holes as 0.
+
+    Oracle: tests.oracles.images.columns_of
+    """
+    for at in range(len(values)):
+        short[at] = 0 if holed and values[at] == hole else values[at] - base
 
 
 @lean_kernel

@@ -1,6 +1,7 @@
 """A new policy takes effect: history is read under the new declarations, windows are filled from it, everybody is evaluated."""
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from dayfly.engine.shard.kernels_strings import intern_rows
 from dayfly.engine.shard.state import Arrays
 
 __all__ = ["Held", "held_by_name", "settle_everybody", "swap"]
+
+_SAMPLE: Final = 8
+"""One event in so many is taken first, to see how many windows there will be."""
 
 Held = tuple[int, str, tuple[int, int, int]]
 """A membership that holds: person, tag name, (since, until, sequence)."""
@@ -54,17 +58,18 @@ def swap(arrays: Arrays, compiled: Compiled, held: list[Held]) -> None:
 def fill_windows(arrays: Arrays) -> None:
     """Fill all windows from the history, person by person."""
     core = arrays.core
-    people, events = (
-        int(core.control[cell]) for cell in (kernels_layout.PEOPLE, kernels_layout.EVENTS)
-    )
+    people, events = (int(core.control[cell]) for cell in (kernels_layout.PEOPLE, kernels_layout.EVENTS))
     core.people[:people, kernels_layout.NEWEST] = NULL
     starts, order = np.zeros(people + 1, np.int64), np.empty(events, np.int64)
     group_rows(np.ascontiguousarray(core.history[:events, kernels_layout.H_PERSON]), starts, order)
     order = order[: int(starts[-1])]
     start = 0
-    while start < len(order):
-        arrays.grow()
-        start = int(kernels_windows.refill(arrays.handle, order, start))
+    for end in (len(order) // _SAMPLE, len(order)):
+        while start < end:
+            arrays.grow()
+            start = int(kernels_windows.refill(arrays.handle, order[:end], start))
+        if end < len(order):
+            arrays.reserve_lines(int(arrays.core.world.lines.meta[0]) * _SAMPLE)
 
 
 def settle_everybody(arrays: Arrays, drain: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ Same inputs, same decisions and same snapshot, byte for byte, wherever the strea
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Self, assert_never
 
@@ -449,7 +450,7 @@ class Shard:
         Returns:
             What makes `snapshot` of that state, in pieces; to be called once, on any thread, whatever happens meanwhile.
         """
-        return snapshots.take(self).encode
+        return partial(snapshots.write, snapshots.take(self))
 
     @classmethod
     def restore(cls, data: bytes, policy: Policy, **options: Any) -> Self:

@@ -1,17 +1,20 @@
 """Columns of a snapshot: integers in as few bytes as their range needs."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from dayfly.engine.shard.kernels_snapshot import find_range, shorten
+
 __all__ = ["Column", "narrowed", "widened"]
 
 Words = npt.NDArray[np.int64]
+Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 _WIDTHS: Final[tuple[Literal[1, 2, 4], ...]] = (1, 2, 4)
-_WHOLE: Final[Literal[8]] = 8
+_WHOLE: Final = 8
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -26,8 +29,8 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like
 
     rows: Annotated[int, msgspec.Meta(ge=0)]
     width: Literal[0, 1, 2, 4, 8]
-    base: int
-    hole: int | None = None
+    base: Int64
+    hole: Int64 | None = None
 
     @property
     def size(self) -> int:
@@ -42,24 +45,20 @@ def narrowed(values: Words, *, hole: int | None = None) -> tuple[Column, npt.NDA
         values: int64[rows].
         hole: A value that means nothing and may be far from all others.
     """
-    rows = len(values)
-    if not rows:
-        return Column(0, 0, 0), np.zeros(0, np.uint8)
-    low, high = int(values.min()), int(values.max())
-    if low == high:
-        return Column(rows, 0, low), np.zeros(0, np.uint8)
-    if hole is not None and hole in (low, high):
-        empty = values == hole
-        others = values[~empty]
-        low, high = int(others.min()) - 1, int(others.max())
-    else:
-        empty, hole = None, None
+    rows, found = len(values), np.zeros(3, np.int64)
+    nothing = np.zeros(0, np.uint8)
+    find_range(values, hole or 0, hole is not None, found)
+    low, high, holes = found.tolist()
+    if not rows or holes == rows:
+        return Column(rows, 0, hole if rows and hole is not None else 0), nothing
+    if not holes and low == high:
+        return Column(rows, 0, low), nothing
+    base = low - (1 if holes else 0)  # 0 is for the holes
     for width in _WIDTHS:
-        if high - low < 1 << (8 * width) and low >= -(2**63):
-            short = (values - low).astype(f"<u{width}")
-            if empty is not None:
-                short[empty] = 0
-            return Column(rows, width, low, hole), short
+        if high - base < 1 << (8 * width) and base >= -(2**63):
+            short = np.empty(rows, f"u{width}")
+            shorten(values, base, hole or 0, holes > 0, short)
+            return Column(rows, width, base, hole if holes else None), short.astype(f"<u{width}", copy=False)
     return Column(rows, _WHOLE, 0), values.astype("<i8", copy=False)
 
 

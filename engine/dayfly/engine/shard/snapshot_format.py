@@ -60,23 +60,31 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(slots=True)
 class Sheet:
-    """Columns and parts on their way into a snapshot."""
+    """Columns and parts on their way into a snapshot, and the bytes of each, in pieces."""
 
     columns: dict[str, Column] = field(default_factory=dict)
     parts: dict[str, Size] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
-    _of_columns: list[list[Buffer]] = field(default_factory=list)
-    _of_parts: list[list[Buffer]] = field(default_factory=list)
+    column_pieces: list[list[Buffer]] = field(default_factory=list)
+    part_pieces: list[list[Buffer]] = field(default_factory=list)
 
     @property
     def buffers(self) -> list[list[Buffer]]:
         """The bytes of each column and of each part, in pieces."""
-        return self._of_columns + self._of_parts
+        return self.column_pieces + self.part_pieces
+
+    def extend(self, other: "Sheet") -> None:
+        """Put another sheet behind this one."""
+        self.columns |= other.columns
+        self.parts |= other.parts
+        self.names |= other.names
+        self.column_pieces += other.column_pieces
+        self.part_pieces += other.part_pieces
 
     def column(self, name: str, values: Words, *, hole: int | None = None) -> None:
         """Write a column; `hole` is a value that may be far from all others."""
         self.columns[name], narrow = narrowed(values, hole=hole)
-        self._of_columns.append([_bytes_of(narrow)])
+        self.column_pieces.append([_bytes_of(narrow)])
 
     def array(self, name: str, array: npt.NDArray[np.generic]) -> None:
         """Write an array as it is, little-endian."""
@@ -86,7 +94,7 @@ class Sheet:
         """Write bytes."""
         kept = list(pieces)
         self.parts[name] = sum(map(len, kept))
-        self._of_parts.append(kept)
+        self.part_pieces.append(kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +164,9 @@ def unframed(data: bytes) -> Page:
         raise _malformed(str(error)) from error
     at = start + length + len(_padding(length))
     buffers: dict[str, memoryview] = {}
-    for name, size in [(name, column.size) for name, column in head.columns.items()] + list(head.parts.items()):
+    for name, size in [(name, column.size) for name, column in head.columns.items()] + list(
+        head.parts.items()
+    ):
         buffers[name] = view[at : at + size]
         at += size + len(_padding(size))
     if at != len(data) - _DIGEST_BYTES:
@@ -169,7 +179,7 @@ def _malformed(why: str) -> SnapshotError:
 
 
 def _bytes_of(array: npt.NDArray[np.generic]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _padding(size: int) -> bytes:

@@ -17,7 +17,8 @@ from dayfly.engine.shard.kernels_strings import intern_texts
 from dayfly.engine.shard.orders import LiveOrder
 from dayfly.engine.shard.publishing import fill_windows
 from dayfly.engine.shard.snapshot_format import Page, unframed
-from dayfly.engine.shard.snapshot_image import MEMBER_COLUMNS, PEOPLE_COLUMNS, WAITING_COLUMNS
+from dayfly.engine.shard.snapshot_image import load_kernels
+from dayfly.engine.shard.snapshot_writing import MEMBER_COLUMNS, PEOPLE_COLUMNS, WAITING_COLUMNS
 
 if TYPE_CHECKING:
     from dayfly.engine.shard.shard import Shard
@@ -50,13 +51,15 @@ def read(shard: "Shard", data: bytes) -> None:
     _read_consents(shard, page)
     _read_orders(shard, page)
     _read_waiting(shard, page)
+    load_kernels()
 
 
 def _read_people(shard: "Shard", page: Page) -> None:
     arrays = shard.arrays
     names = page.array("people.name", np.uint64, 2)
     count = len(names)
-    seen, until = page.array("seen.id", np.uint64, 2), page.column("seen.until")
+    seen = np.column_stack([page.array(f"seen.{half}", np.uint64, 1) for half in ("low", "high")])
+    until = page.column("seen.until")
     alias_names, alias_persons = page.array("alias.name", np.uint64, 2), page.column("alias.person")
     arrays.reserve_people(count, ids=count + len(alias_names), seen=len(seen))
     core = arrays.core
@@ -88,7 +91,10 @@ def _read_history(shard: "Shard", page: Page) -> None:
     fields = [page.column(f"value.{number}") for number in range(int(tests.fields[:, 1].sum()))]
     sizes = np.array([len(column) for column in fields], np.int64)
     cells = Cells(
-        np.concatenate([np.zeros(0, np.int64), *fields]), tests.fields, tests.is_text, np.cumsum(sizes) - sizes
+        np.concatenate([np.zeros(0, np.int64), *fields]),
+        tests.fields,
+        tests.is_text,
+        np.cumsum(sizes) - sizes,
     )
     columns = Columns(
         page.column("event.time"),

@@ -234,6 +234,18 @@ class Arrays:
         if len(rows.values) < values + 1_024:
             self._replace_world(rows=rows._replace(values=np.zeros(values + values // 4 + 1_024, np.int64)))
 
+    def reserve_lines(self, count: int) -> None:
+        """Make room for so many windows, however many there are already."""
+        table = self.core.world.lines.table
+        if count * 20 >= len(table) * 17:
+            self._replace_lines(count * 4 // 3)
+
+    def _replace_lines(self, rows: int) -> None:
+        lines = self.core.world.lines
+        table = aligned_rows(rows)
+        rehash(lines.table, table)
+        self._replace_world(lines=lines._replace(table=table, flat=table.reshape(-1)))
+
     def reserve_members(self, members: int, *, timers: int) -> None:
         """Make room in empty tables for so many memberships and timers."""
         world = self.core.world
@@ -285,9 +297,7 @@ class Arrays:
             self.core = self.core._replace(people=people, names=names, masks=masks)
         self._grow_ids()
         if (lines.meta[0] + features) * 20 >= len(lines.table) * 17:
-            table = aligned_rows((len(lines.table) + features) * 3 // 2)
-            rehash(lines.table, table)
-            self._replace_world(lines=self.core.world.lines._replace(table=table, flat=table.reshape(-1)))
+            self._replace_lines((len(lines.table) + features) * 3 // 2)
         slack = features * (4 << max(int(lines.meta[2]), 5))
         if lines.meta[1] + slack >= len(lines.arena):
             arena = _longer(lines.arena, int(lines.meta[1]) + 2 * slack)
