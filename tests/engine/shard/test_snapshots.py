@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dayfly.engine.errors import SnapshotError
-from dayfly.engine.inputs import Erase, Input, Merge
+from dayfly.engine.inputs import Erase, Input, Merge, Tick
 from dayfly.engine.shard import kernels_layout
 from dayfly.engine.shard.consent_states import ConsentStates
 from dayfly.engine.shard.kernels_people import VALUE
@@ -26,7 +26,7 @@ from dayfly.privacy.errors import InvalidConsent
 from tests.engine.workload import as_batches
 from tests.oracles.images import columns_of, kept_events, members_of, told_events
 
-from .house import ANN, BEN, CAT, MINUTE, START, House, event, grant, policy
+from .house import ANN, BEN, CAT, DAY, MINUTE, START, House, event, grant, policy
 from .test_cuts import life
 
 NULL = -(2**63)
@@ -137,6 +137,14 @@ def test_a_snapshot_tells_the_events_and_memberships_of_the_shard(seed: int, edi
     assert list(zip(*(found[f"member.{name}"] for name in names), strict=True)) == members_of(shard)
 
 
+def test_an_event_is_written_until_it_is_as_old_as_the_history_goes() -> None:
+    house = House.of(policy())
+    house.tell(event("view", 1, material="oak"))
+    for at, count in ((2 * DAY, 1), (2 * DAY + 1, 0)):
+        house.tell(Tick(START + at))
+        assert len(told_events(house.shard.snapshot(), house.shard)) == count
+
+
 @settings(max_examples=15)
 @given(seed=st.integers(1, 3), edits=st.sampled_from((0, 2)), cut=st.integers(0, 2**32))
 def test_a_restored_shard_has_the_rows_of_the_first(seed: int, edits: int, cut: int) -> None:
@@ -175,6 +183,7 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 )
 @example([NULL, NULL + 1, NULL + 2], NULL)
 @example([NULL, NULL + 1], 0)
+@example([NULL, 0, NULL + 2], 0)
 def test_a_column_comes_back_as_it_was(values: list[int], hole: int | None) -> None:
     assert widths(values, hole)[1] == values
 
@@ -248,7 +257,7 @@ def test_a_column_of_no_known_form_is_refused(column: Column) -> None:
 # --- kernels --------------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.integers(-1, 4), INT64, st.integers(-2, 2)), max_size=40))
+@given(st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 1) | INT64, st.integers(-2, 2)), max_size=40))
 def test_rows_are_grouped_in_order_and_sorted_within_a_group(rows: list[tuple[int, int, int]]) -> None:
     table = np.array(rows, np.int64).reshape(-1, 3)
     groups = np.ascontiguousarray(table[:, 0])

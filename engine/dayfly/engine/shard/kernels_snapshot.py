@@ -37,7 +37,6 @@ __all__ = [
     "arm_all",
     "count_types",
     "find_range",
-    "group_ids",
     "group_rows",
     "join_events",
     "live_ids",
@@ -267,19 +266,6 @@ def sort_groups(rows: Words, starts: Words, order: Words) -> None:
                 order[at] = other
                 at -= 1
             order[at] = moved
-
-
-@lean_kernel
-def group_ids(rows: Words, bits: int, groups: Words) -> None:
-    """Give ids to 2**bits groups of like size by a hash; they are keyed hashes themselves, so folding them is enough.
-
-    Oracle: tests.oracles.images.columns_of
-    """
-    for row in range(len(rows)):
-        mixed = (np.uint64(rows[row, 0]) ^ (np.uint64(rows[row, 1]) >> np.uint64(7))) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
-        groups[row] = np.int64(mixed >> np.uint64(64 - bits))
 
 
 @lean_kernel

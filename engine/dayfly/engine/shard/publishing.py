@@ -63,6 +63,7 @@ def fill_windows(arrays: Arrays) -> None:
     starts, order = np.zeros(people + 1, np.int64), np.empty(events, np.int64)
     group_rows(np.ascontiguousarray(core.history[:events, kernels_layout.H_PERSON]), starts, order)
     order = order[: int(starts[-1])]
+    arrays.start_lines(_SAMPLE)
     start = 0
     for end in (len(order) // _SAMPLE, len(order)):
         while start < end:

@@ -234,11 +234,16 @@ class Arrays:
         if len(rows.values) < values + 1_024:
             self._replace_world(rows=rows._replace(values=np.zeros(values + values // 4 + 1_024, np.int64)))
 
+    def start_lines(self, share: int) -> None:
+        """Have the empty table of windows begin with a share of its usual size: how many there will be is about to be seen."""
+        assert not self.core.world.lines.meta[0], "only an empty table is replaced"
+        self._replace_lines(max(3 * self.expected_people // share, _SMALLEST))
+
     def reserve_lines(self, count: int) -> None:
-        """Make room for so many windows, however many there are already."""
-        table = self.core.world.lines.table
-        if count * 20 >= len(table) * 17:
-            self._replace_lines(count * 4 // 3)
+        """Make room for so many windows, however many there are already, and at least for the usual number."""
+        rows = max(count * 4 // 3, 3 * self.expected_people)
+        if rows > len(self.core.world.lines.table):
+            self._replace_lines(rows)
 
     def _replace_lines(self, rows: int) -> None:
         lines = self.core.world.lines
