@@ -1,6 +1,6 @@
 """Columns of a snapshot: integers in as few bytes as their range needs."""
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -62,15 +62,14 @@ def narrowed(values: Words, *, hole: int | None = None) -> tuple[Column, npt.NDA
     return Column(rows, _WHOLE, 0), values.astype("<i8", copy=False)
 
 
-def widened(column: Column, data: memoryview) -> Words:
-    """int64[rows], the values of a column."""
+def widened(column: Column, data: memoryview, out: npt.NDArray[np.signedinteger[Any]]) -> None:
+    """Write the values of a column into `out`, an array of its length."""
     if column.width == 0:
-        return np.full(column.rows, column.base, np.int64)
-    if column.width == _WHOLE:
-        return np.frombuffer(data, "<i8").astype(np.int64)
-    short = np.frombuffer(data, f"<u{column.width}")
-    values = short.astype(np.int64)
-    values += column.base
-    if column.hole is not None:
-        values[short == 0] = column.hole
-    return values
+        out[:] = column.base
+    elif column.width == _WHOLE:
+        out[:] = np.frombuffer(data, "<i8")
+    else:
+        short = np.frombuffer(data, f"<u{column.width}")
+        np.add(short, column.base, out=out, dtype=np.int64, casting="unsafe")
+        if column.hole is not None:
+            out[short == 0] = column.hole

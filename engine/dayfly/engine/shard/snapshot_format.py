@@ -13,7 +13,7 @@ The checksum finds damage; that nobody made the bytes up is for whoever stores t
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, TypeAlias
 
@@ -104,15 +104,36 @@ class Page:
     head: Head
     _buffers: dict[str, memoryview]
 
-    def column(self, name: str) -> Words:
-        """A column.
+    def rows(self, name: str) -> int:
+        """Length of a column.
 
         Raises:
             SnapshotError: there is none of this name.
         """
         if name not in self.head.columns:
             raise _malformed(f"column {name!r} is missing")
-        return widened(self.head.columns[name], self._buffers[name])
+        return self.head.columns[name].rows
+
+    def column(self, name: str) -> Words:
+        """int64[rows], a column. Raises as `rows`."""
+        values = np.empty(self.rows(name), np.int64)
+        widened(self.head.columns[name], self._buffers[name], values)
+        return values
+
+    def short_column(self, name: str) -> npt.NDArray[np.int32]:
+        """int32[rows], a column of small values. Raises as `rows`."""
+        values = np.empty(self.rows(name), np.int32)
+        widened(self.head.columns[name], self._buffers[name], values)
+        return values
+
+    def joined_columns(self, names: Sequence[str]) -> tuple[Words, Words]:
+        """Several columns one behind the other, and where each begins. Raises as `rows`."""
+        sizes = np.array([self.rows(name) for name in names], np.int64)
+        ends = np.cumsum(sizes)
+        values = np.empty(int(sizes.sum()), np.int64)
+        for name, end, size in zip(names, ends.tolist(), sizes.tolist(), strict=True):
+            widened(self.head.columns[name], self._buffers[name], values[end - size : end])
+        return values, ends - sizes
 
     def part(self, name: str) -> memoryview:
         """Bytes.
@@ -126,7 +147,8 @@ class Page:
 
     def array(self, name: str, kind: type[np.generic], width: int) -> npt.NDArray[np.generic]:
         """An array of rows of `width` cells; not to be written to. Raises as `part`."""
-        flat = np.frombuffer(self.part(name), np.dtype(kind).newbyteorder("<")).astype(kind, copy=False)
+        found = np.frombuffer(self.part(name), np.dtype(kind).newbyteorder("<")).astype(kind, copy=False)
+        flat = np.require(found, requirements="A")
         return flat if width == 1 else flat.reshape(-1, width)
 
 
@@ -138,7 +160,9 @@ def framed(head: Head, sheet: Sheet) -> list[Buffer]:
     for buffers in sheet.buffers:
         pieces += [*buffers, _padding(sum(map(len, buffers)))]
     pieces.append(_checksum(pieces))
-    return [piece for piece in pieces if len(piece)]
+    return [
+        memoryview(piece)[start : start + _LEAF] for piece in pieces for start in range(0, len(piece), _LEAF)
+    ]  # small enough to be written one by one
 
 
 def unframed(data: bytes) -> Page:

@@ -88,20 +88,16 @@ def _read_history(shard: "Shard", page: Page) -> None:
     arrays.make_room_for_strings(len(length), len(text))
     packed = ((np.cumsum(length) - length) << LENGTH_BITS) | length
     intern_texts(arrays.strings, tests, page.column("text.field"), packed, text)
-    fields = [page.column(f"value.{number}") for number in range(int(tests.fields[:, 1].sum()))]
-    sizes = np.array([len(column) for column in fields], np.int64)
-    cells = Cells(
-        np.concatenate([np.zeros(0, np.int64), *fields]),
-        tests.fields,
-        tests.is_text,
-        np.cumsum(sizes) - sizes,
+    values, starts = page.joined_columns(
+        [f"value.{number}" for number in range(int(tests.fields[:, 1].sum()))]
     )
+    cells = Cells(values, tests.fields, tests.is_text, starts)
     columns = Columns(
         page.column("event.time"),
         page.column("event.person"),
-        page.column("event.type").astype(np.int32),
-        page.column("event.channel").astype(np.int32),
-        page.array("event.digest", np.int64, 2).copy(),  # type: ignore[arg-type]
+        page.short_column("event.type"),
+        page.short_column("event.channel"),
+        page.array("event.digest", np.int64, 2),  # type: ignore[arg-type]
     )
     arrays.reserve_events(len(columns.time), len(cells.values))
     core = arrays.core

@@ -164,9 +164,13 @@ def _repeated(values: Sequence[int], counts: Sequence[int]) -> Words:
 def _write_seen(sheet: Sheet, seen: Words) -> None:
     """Ids of seen events, in the order of a hash of theirs: they are keyed hashes themselves, so folding them is enough."""
     bits = (len(seen) // _IDS_PER_GROUP).bit_length()
-    mixed = (seen[:, 0].view(np.uint64) ^ (seen[:, 1].view(np.uint64) >> np.uint64(7))) * _GOLDEN
-    groups = (mixed >> np.uint64(64 - bits)).view(np.int64) if bits else np.zeros(len(seen), np.int64)
-    low, high, until = _sorted(seen, groups, 1 << bits)
+    mixed = np.zeros(len(seen), np.uint64)
+    if bits:
+        np.right_shift(seen[:, 1].view(np.uint64), np.uint64(7), out=mixed)
+        mixed ^= seen[:, 0].view(np.uint64)
+        mixed *= _GOLDEN
+        mixed >>= np.uint64(64 - bits)
+    low, high, until = _sorted(seen, mixed.view(np.int64), 1 << bits)
     sheet.array("seen.low", low)
     sheet.array("seen.high", high)
     sheet.column("seen.until", until)

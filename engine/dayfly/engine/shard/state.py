@@ -221,10 +221,10 @@ class Arrays:
                 names=np.zeros((rows, 2), np.uint64),
                 masks=np.zeros((rows, words), np.uint64),
             )
-        if len(core.ids.keys) < 2 * ids:
-            self.core = self.core._replace(ids=empty_ids(_power_of_two(2 * ids)))
-        if len(core.seen.keys) < 2 * seen:
-            self.core = self.core._replace(seen=empty_ids(_power_of_two(2 * seen)))
+        if len(core.ids.keys) * 3 < ids * 5:
+            self.core = self.core._replace(ids=empty_ids(_power_of_two(ids * 5 // 3)))
+        if len(core.seen.keys) * 3 < seen * 5:
+            self.core = self.core._replace(seen=empty_ids(_power_of_two(seen * 5 // 3)))
 
     def reserve_events(self, events: int, values: int) -> None:
         """Make room in empty tables for so many events with so many values."""
