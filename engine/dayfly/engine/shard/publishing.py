@@ -70,7 +70,8 @@ def fill_windows(arrays: Arrays) -> None:
             arrays.grow()
             start = int(kernels_windows.refill(arrays.handle, order[:end], start))
         if end < len(order):
-            arrays.reserve_lines(int(arrays.core.world.lines.meta[0]) * _SAMPLE)
+            count, words = (int(used) * _SAMPLE for used in arrays.core.world.lines.meta[:2])
+            arrays.reserve_lines(count, words)
 
 
 def settle_everybody(arrays: Arrays, drain: Callable[[], None]) -> None:

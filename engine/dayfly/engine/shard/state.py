@@ -239,11 +239,14 @@ class Arrays:
         assert not self.core.world.lines.meta[0], "only an empty table is replaced"
         self._replace_lines(max(3 * self.expected_people // share, _SMALLEST))
 
-    def reserve_lines(self, count: int) -> None:
-        """Make room for so many windows, however many there are already, and at least for the usual number."""
+    def reserve_lines(self, count: int, words: int) -> None:
+        """Make room for about so many windows with so many words out of line, and at least for the usual number."""
         rows = max(count * 4 // 3, 3 * self.expected_people)
         if rows > len(self.core.world.lines.table):
             self._replace_lines(rows)
+        lines = self.core.world.lines
+        if words * 5 // 4 > len(lines.arena):
+            self._replace_world(lines=lines._replace(arena=_longer(lines.arena, words * 5 // 4)))
 
     def _replace_lines(self, rows: int) -> None:
         lines = self.core.world.lines
