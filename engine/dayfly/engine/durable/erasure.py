@@ -19,7 +19,7 @@ import msgspec
 
 from dayfly.engine.durable.feed import Feed
 from dayfly.engine.durable.host import Host
-from dayfly.engine.durable.keeping import Keeper
+from dayfly.engine.durable.keeping import Content, Keeper
 from dayfly.privacy.errors import InvalidReceipt
 from dayfly.privacy.fragments import DestroyReason, NoteVerifier
 from dayfly.privacy.fragments.tombstones.note import NoteSigner, open_note, sign_note
@@ -133,7 +133,7 @@ class Erasures:
             self._completed = (position, destroyed)
             return destroyed
 
-    def _without_traces(self, position: int) -> tuple[int, Callable[[], dict[str, bytes]]]:
+    def _without_traces(self, position: int) -> tuple[int, Callable[[], dict[str, Content]]]:
         """Take the persons out of what stands beside the shard, and the state then; on the engine's thread."""
         standing = self._host.standing
         for at in [at for at in standing.erasing if at <= position]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from dayfly.engine.events import ObservedConsent
 from dayfly.engine.policy.model import Channel
 from dayfly.engine.shard import kernels_layout, kernels_settle
+from dayfly.engine.shard.consent_states import ConsentStates
 from dayfly.engine.shard.state import Arrays
 from dayfly.privacy.consent import (
     INT64_MAX,
@@ -40,7 +41,7 @@ class Consents:
     """All persons' consents by person number; persons who never said anything are not in it."""
 
     arrays: Arrays
-    states: dict[int, PersonConsents] = field(default_factory=dict)
+    states: ConsentStates = field(default_factory=ConsentStates)
     watched: dict[int, tuple[str, str]] = field(default_factory=dict)
     _groups: list[Requirements] = field(default_factory=list)
     _tags_of: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
@@ -137,11 +138,6 @@ class Consents:
             others = (one for one in state.observed if one is not seen)
             newer = msgspec.structs.replace(seen, last_ms=latest)
             self.states[person] = replace(state, observed=tuple(sorted((*others, newer))))
-
-    def note_repeats(self) -> None:
-        """`note_repeat` for everybody, before the states are written down."""
-        for person in self.watched:
-            self.note_repeat(person)
 
     def forget(self, person: int) -> None:
         """Forget what a person said."""
