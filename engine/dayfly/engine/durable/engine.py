@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
+from dayfly.engine.durable.arguments import check_policy, check_pseudonym, check_type, payloads_of
 from dayfly.engine.durable.backup import BackupInfo
 from dayfly.engine.durable.erasure import ErasureCertificate
 from dayfly.engine.durable.feed import Subscription
@@ -20,13 +21,10 @@ from dayfly.engine.intake import IntakeResult
 from dayfly.engine.lineage.explain import Explanation
 from dayfly.engine.policy.model import Policy
 from dayfly.privacy.consent import ConsentRecord
-from dayfly.privacy.errors import InvalidArgument
 from dayfly.privacy.fragments import DeletionReceipt, Lease, LeaseRequest
 from dayfly.privacy.keys import KeyProvider
 
 __all__ = ["Engine"]
-
-PSEUDONYM_BYTES: Final = 16
 
 
 class Engine:
@@ -72,6 +70,8 @@ class Engine:
             StoreUnusable: read-only, no permission, no room.
             ShardError: the policy does not compile.
         """
+        if policy is not None:
+            check_policy(policy)
         return cls(
             open_store(
                 folder,
@@ -104,7 +104,7 @@ class Engine:
     def submit_later(self, payloads: Sequence[bytes], channel: str) -> "Future[Receipt]":
         """As `submit`, without waiting: the future resolves when the events are durable."""
         future: Future[Receipt] = Future()
-        taken = _payloads(payloads)
+        taken = payloads_of(payloads)
         self._running.put(Work(None, future, taken, channel, max(1, len(taken))))
         return future
 
@@ -124,20 +124,20 @@ class Engine:
 
     def consent(self, subject: bytes, record: ConsentRecord) -> None:
         """Record a consent act of a person."""
-        _pseudonym(subject)
-        _of_type(ConsentRecord, record=record)
+        check_pseudonym(subject)
+        check_type(ConsentRecord, record=record)
         self._apply(lambda now_ms: [ConsentGiven(now_ms, subject, record)])
 
     def withdraw(self, subject: bytes, *, purpose: str = "*", topic: str = "*") -> None:
         """Withdraw consent: when this returns, tags and live fragments under it are gone and their keys destroyed."""
-        _pseudonym(subject)
-        _of_type(str, purpose=purpose, topic=topic)
+        check_pseudonym(subject)
+        check_type(str, purpose=purpose, topic=topic)
         self._apply(lambda now_ms: [ConsentWithdrawn(now_ms, subject, purpose, topic)])
 
     def merge(self, subject: bytes, other: bytes) -> None:
         """Two pseudonyms are one person; `subject` stays."""
-        _pseudonym(subject)
-        _pseudonym(other)
+        check_pseudonym(subject)
+        check_pseudonym(other)
         self._apply(lambda now_ms: [Merge(now_ms, subject, other)])
 
     def publish(self, policy: Policy) -> None:
@@ -145,8 +145,9 @@ class Engine:
 
         Raises:
             ShardError: it does not compile; nothing was changed.
+            InvalidArgument: it does not come from a loader, or was changed since.
         """
-        _of_type(Policy, policy=policy)
+        check_policy(policy)
         self._apply(lambda now_ms: [Publish(now_ms, policy)])
 
     def erase(self, subject: bytes) -> ErasureCertificate:
@@ -158,7 +159,7 @@ class Engine:
         Returns:
             A certificate: what was destroyed and when, signed with the key of the tombstone log.
         """
-        _pseudonym(subject)
+        check_pseudonym(subject)
         return self._running.erasures.erase(subject, self._running.do)
 
     def _apply(self, inputs: Callable[[int], list[Input]]) -> None:
@@ -245,7 +246,7 @@ class Engine:
         Raises:
             InvalidArgument: an expectation names no declared channel, or is no number above zero.
         """
-        _of_type(Watched, watched=watched)
+        check_type(Watched, watched=watched)
         self._running.board.watch(watched)
 
     def snapshot(self) -> int:
@@ -282,43 +283,3 @@ class Engine:
     ) -> None:
         """Close."""
         self.close()
-
-
-def _payloads(payloads: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Payloads, checked before they are queued: what is wrong with one call must not reach the calls beside it.
-
-    Raises:
-        InvalidArgument: not a sequence of bytes.
-    """
-    if isinstance(payloads, bytes | bytearray | memoryview | str) or not all(
-        isinstance(payload, bytes) for payload in payloads
-    ):
-        raise InvalidArgument(
-            f"payloads={type(payloads).__name__} must be a sequence of bytes; pass one encoded call or envelope each"
-        )
-    return tuple(payloads)
-
-
-def _pseudonym(subject: bytes) -> None:
-    """Refuse what is no pseudonym.
-
-    Raises:
-        InvalidArgument: not 16 bytes.
-    """
-    if not isinstance(subject, bytes) or len(subject) != PSEUDONYM_BYTES:
-        raise InvalidArgument(
-            f"subject of type {type(subject).__name__} must be a pseudonym of {PSEUDONYM_BYTES} bytes; take it from"
-            " the tenant's pseudonym keys"
-        )
-
-
-def _of_type(kind: type, **values: object) -> None:
-    """Refuse arguments of another type.
-
-    Raises:
-        InvalidArgument: one of them.
-    """
-    for name, value in values.items():
-        if not isinstance(value, kind):
-            wanted = "text" if kind is str else f"a {kind.__name__}"
-            raise InvalidArgument(f"{name}={type(value).__name__} must be {wanted}; pass one")
