@@ -35,6 +35,7 @@ class FrameLog(Protocol):
 
     def append(self, kind: int, payload: bytes) -> int:
         """Buffer a frame; returns its position."""
+        ...
 
     def wait(self, position: int, timeout_seconds: float | None = None) -> None:
         """Return when a position is durable."""

@@ -28,6 +28,7 @@ class DurableLog(Protocol):
 
     def turn(self) -> int:
         """Put the next frame into a new segment."""
+        ...
 
 
 class SnapshotFiles(Protocol):
@@ -41,6 +42,7 @@ class SnapshotFiles(Protocol):
 
     def positions(self) -> tuple[int, ...]:
         """Positions of the snapshots there are, ascending."""
+        ...
 
 
 class Keeper:

@@ -41,14 +41,17 @@ class StoredFrame(Protocol):
     @property
     def position(self) -> int:
         """Its place in the log."""
+        ...
 
     @property
     def kind(self) -> int:
         """What it holds."""
+        ...
 
     @property
     def payload(self) -> bytes:
         """Its content."""
+        ...
 
 
 @dataclass(slots=True)

@@ -44,9 +44,11 @@ class DeliveryCounts(Protocol):
 
     def counts(self, *, now_ms: int) -> Sequence[AudienceCounts]:
         """What became of everything, per audience."""
+        ...
 
     def endpoints(self, *, now_ms: int) -> Sequence[EndpointHealth]:
         """How each endpoint is doing."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

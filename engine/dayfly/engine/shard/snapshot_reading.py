@@ -73,9 +73,13 @@ def _read_people(shard: "Shard", page: Page) -> None:
         core.masks[:count, word] = page.column(f"mask.{word}").view(np.uint64)
     core.names[:count] = names
     alive = np.flatnonzero(people[:, kernels_layout.ALIVE])
-    put_ids(core.ids, np.column_stack((core.names[alive], alive.view(np.uint64))))
-    put_ids(core.ids, np.column_stack((alias_names, alias_persons.view(np.uint64))))
-    put_ids(core.seen, np.column_stack((seen, until.view(np.uint64))))
+    for table, ids, values in (
+        (core.ids, core.names[alive], alive),
+        (core.ids, alias_names, alias_persons),
+        (core.seen, seen, until),
+    ):
+        rows = np.column_stack((ids, values.view(np.uint64))).astype(np.uint64, copy=False)
+        put_ids(table, rows)
     aliases = alias_names.astype("<u8").tobytes()
     for place, person in enumerate(alias_persons.tolist()):
         shard.aliases[person] = (*shard.aliases.get(person, ()), aliases[16 * place : 16 * place + 16])
