@@ -27,7 +27,7 @@ from dayfly.privacy.errors import LeaseRefused
 from dayfly.privacy.fragments import service
 from tests.engine.runtime.world import CHINA, consent_record
 
-from .storm_world import COUNTING, MARK, WAVERING, World, marked_random, policy
+from .storm_world import COUNTING, MARK, WAVERING, World, marked_random, storm_policy
 
 
 def tell(word: str, **content: Any) -> None:
@@ -187,7 +187,7 @@ class Run:
         """Publishes, checkpoints, snapshots, erasures."""
         step = chance.random()
         if step < 0.2:
-            self.engine.publish(policy(chance.randrange(1, 5)))
+            self.engine.publish(storm_policy(chance.randrange(1, 5)))
         elif step < 0.6:
             tell("note", note=self.engine.checkpoint())
         elif step < 0.8:
@@ -219,7 +219,7 @@ class Run:
 def main(folder: Path, began: float) -> None:
     """Import once, fork per run: a run costs what opening the store costs."""
     world = World(folder, began)
-    policy(1)
+    storm_policy(1)
     for line in sys.stdin.buffer:
         seed = int(line)
         child = os.fork()

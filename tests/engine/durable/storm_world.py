@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,7 +48,7 @@ COUNTED: Final = {
 
 
 @cache
-def policy(version: int) -> Policy:
+def storm_policy(version: int) -> Policy:
     """The retailer's policy with a tag that counts logins; odd and even versions differ in a tag that all of them use."""
     read = documents()
     for document in read:
@@ -75,7 +75,7 @@ class World:
         }
 
     @classmethod
-    def made(cls, folder: Path) -> "World":
+    def made(cls, folder: Path) -> Self:
         """A new one."""
         (folder / "keys").mkdir(mode=0o700, parents=True)
         FileKeyProvider.create(
@@ -87,14 +87,16 @@ class World:
         """The storm's clock."""
         return T0 + int((time.time() - self.began) * 1000 * SPEED)
 
-    def open(self, **changes: Any) -> Engine:
+    def open(
+        self, *, policy: Policy | None = None, settings: EngineSettings = SETTINGS, **changes: Any
+    ) -> Engine:
         """Open the store, whatever is there."""
         return Engine.open(
             self.store,
             self.keys,
-            policy=None if (self.store / "snapshots").exists() else policy(1),
+            policy=policy or (None if (self.store / "snapshots").exists() else storm_policy(1)),
             recipients={name: thumbprint(key.public_key()) for name, key in self.crm_keys.items()},
-            settings=SETTINGS,
+            settings=settings,
             outside=Outside(now_ms=self.now_ms, issuer=ISSUER, lease_url=LEASE_URL, log=LOG, **changes),
         )
 

@@ -57,7 +57,8 @@ def test_a_full_queue_refuses_after_the_patience_is_over_and_takes_one_that_is_t
 
 def test_a_caller_waits_for_room() -> None:
     line = queue(max_events=2, patience_seconds=10)
-    line.put(work(2))
+    line.put(work())
+    line.put(work())
     done = threading.Event()
 
     def put() -> None:
@@ -67,7 +68,7 @@ def test_a_caller_waits_for_room() -> None:
     thread = threading.Thread(target=put)
     thread.start()
     assert not done.wait(0.05)
-    line.take(10, 0)
+    line.take(1, 0)  # now it fits exactly
     assert done.wait(10)
     thread.join()
 
