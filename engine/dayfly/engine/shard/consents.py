@@ -150,13 +150,14 @@ class Consents:
         self.change(person, self.of(person, subject).with_withdrawal(scope, now_ms))
 
     def merge(self, stays: int, goes: int, names: tuple[bytes, bytes], now_ms: int) -> None:
-        """Join the consents of two persons who turned out to be one; objects in events are read anew from now on."""
+        """Join the consents of two persons who turned out to be one; objects in events are read anew from now on.
+
+        Also where neither has said anything yet: what either says later is to be about both, from this instant on.
+        """
         for person in (stays, goes):
             self.note_repeat(person)
             self.watched.pop(person, None)
         mine, other = self.states.get(stays), self.states.pop(goes, None)
-        if mine is None and other is None:
-            return
         one = mine or PersonConsents(principal(names[0]))
         two = other or PersonConsents(principal(names[1]))
         link = (principal(names[0]), principal(names[1]))
