@@ -240,7 +240,7 @@ def test_a_policy_under_which_the_trigger_needs_another_consent_recalls() -> Non
 def test_two_who_were_merged_before_either_said_anything_are_one_for_every_later_word() -> None:
     house = House.of(policy())
     house.tell(event("view", 0), event("view", 1, subject=BEN), Merge(START + 2, ANN, BEN))
-    made = house.tell(grant(subject=BEN, at=3), ordered(4))
+    made = house.tell(grant(at=3), grant(subject=BEN, at=4), ordered(4))
     assert [letter.reason for letter in made.dead_letters] == []
     assert [item.order.subject for item in made.orders] == [ANN]
     house.tell(Merge(START + 5, BEN, CAT))
