@@ -21,7 +21,7 @@ from dayfly.engine.durable.feed import Feed
 from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.keeping import Content, Keeper
 from dayfly.privacy.errors import InvalidReceipt
-from dayfly.privacy.fragments import DestroyReason, NoteVerifier
+from dayfly.privacy.fragments import NoteVerifier
 from dayfly.privacy.fragments.tombstones.note import NoteSigner, open_note, sign_note
 from dayfly.privacy.keys import DataKeys
 
@@ -104,8 +104,7 @@ class Erasures:
 
     def _apply(self, subject: bytes, now_ms: int) -> _Done:
         position, outcome = self._host.erase(subject, now_ms)
-        shredded = [item.jti for item in outcome.destroyed if item.reason is DestroyReason.ERASED]
-        return _Done(now_ms, position, tuple(shredded))
+        return _Done(now_ms, position, tuple(item.jti for item in outcome.destroyed))
 
     def pending(self) -> int:
         """Position of the newest erasure that a crash interrupted; 0 when there is none."""

@@ -5,6 +5,7 @@ told. What a call brought is released when the log is durable up to `Turn.positi
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -14,7 +15,7 @@ from dayfly.engine.durable.cutting import check_fits, effects_frames, fits, inpu
 from dayfly.engine.durable.effects import Effects, Leased, Unminted
 from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.standing import Standing
-from dayfly.engine.errors import EngineFailed
+from dayfly.engine.errors import EngineFailed, ShardError
 from dayfly.engine.health.meter import ChannelMeter
 from dayfly.engine.inputs import Input
 from dayfly.engine.intake import IntakeResult, RejectedEvent
@@ -186,7 +187,8 @@ class Host:
         check_fits([result.batch], self._limit)
         self._letters += result.dead_letters
         if len(result.batch) or result.merges:
-            self.note(self.engine.take(result, now_ms))
+            with _whole():
+                self.note(self.engine.take(result, now_ms))
 
     def apply(self, inputs: Sequence[Input], now_ms: int) -> Outcome:
         """Tell the shard something, and note what it brings.
@@ -197,15 +199,17 @@ class Host:
         """
         check_fits(inputs, self._limit)
         # What time brings is noted first: where the inputs are refused, deaths of this instant must not be lost with them.
-        self.note(self.engine.apply([], now_ms))
-        return self.note(self.engine.apply(inputs, now_ms))
+        with _whole():
+            self.note(self.engine.apply([], now_ms))
+            return self.note(self.engine.apply(inputs, now_ms))
 
     def erase(self, subject: bytes, now_ms: int) -> tuple[int, Outcome]:
         """Erase a person from the shard; returns the log position and what it brought. `Erasures` does the rest."""
         self.note(self.engine.apply([], now_ms))
         self.log_effects()  # what was decided before is told of before
         names = self.engine.shard.names_of(subject)
-        outcome = self.note(self.engine.erase(subject, now_ms))
+        with _whole():
+            outcome = self.note(self.engine.erase(subject, now_ms))
         for name in names:
             self.engine.lineage.erase(name)
         self.standing.erasing[self._covers] = names
@@ -301,6 +305,25 @@ class Host:
     def close_fragments(self) -> None:
         """Destroy every live fragment and sign the last checkpoint. The shard is told when the store is opened again."""
         self.note(Outcome(Decisions(), destroyed=self.engine.fragments.close()))
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Around what tells the shard something: it refuses before it changes anything (`ShardError`), or it must not refuse.
+
+    Any other error comes from the middle, when the state has something that the log has not.
+
+    Raises:
+        EngineFailed: that happened.
+    """
+    try:
+        yield
+    except ShardError:
+        raise
+    except DayflyError as error:
+        raise EngineFailed(
+            f"engine=<failed> must be opened again: {error}; what was acknowledged is safe on disk"
+        ) from error
 
 
 def _payload_number(place: str) -> int:
