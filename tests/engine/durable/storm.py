@@ -87,7 +87,7 @@ class Storm:
         self.chance = random.Random(seed)
         self.seed = seed
         self.seconds: list[float] = []
-        self.notes_checked = 0
+        self.pid = 0
         self.first_consents()
         self.zygote = subprocess.Popen(
             [sys.executable, "-m", "tests.engine.durable.storm_child", str(folder), str(self.world.began)],
@@ -101,6 +101,8 @@ class Storm:
             for user in COUNTING:
                 person = self.world.person(user)
                 engine.consent(person, consent_record(person, self.world.now_ms()))
+            # So that what the runs need is compiled: a run that compiles is killed before it has done anything.
+            engine.submit([self.world.message(COUNTING[0], "Logout", "warm-up"), b"{"], "app")
 
     def line(self) -> dict[str, Any]:
         assert self.zygote.stdout is not None
@@ -117,11 +119,11 @@ class Storm:
         assert self.zygote.stdin is not None
         self.zygote.stdin.write(b"%d\n" % (self.seed * 1_000_000 + number))
         self.zygote.stdin.flush()
-        pid = -1
-        while pid < 0:  # the run itself may be heard first
+        self.pid = 0
+        while not self.pid:  # the run itself may be heard first
             line = self.line()
             if line["is"] == "forked":
-                pid = int(line["pid"])
+                self.pid = int(line["pid"])
             else:
                 self.told.hear(line)
         if mode == "opening":
@@ -129,9 +131,10 @@ class Storm:
         else:
             self.wait_for("open" if mode == "any" else mode)
             time.sleep(delay if mode == "any" else self.chance.uniform(0, 0.01))
-        os.kill(pid, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
         while (line := self.line())["is"] != "ended":
             self.told.hear(line)
+        self.pid = 0
         self.seconds.append(time.monotonic() - began)
 
     def wait_for(self, word: str) -> None:
@@ -143,6 +146,8 @@ class Storm:
     def close(self) -> None:
         assert self.zygote.stdin is not None
         assert self.zygote.stdout is not None
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
         self.zygote.stdin.close()
         self.zygote.wait(30)
         self.zygote.stdout.close()

@@ -470,9 +470,7 @@ def check_completed(shop: Shop, crashed: Path) -> None:
     engine = shop.open(crashed)
     assert engine._running.erasures.pending() == 0
     assert found_in(crashed, [shop.person("u-1")]) == []
-    copy = crashed.with_name("looked at")
-    shutil.copytree(crashed, copy)
-    gone(shop, copy, "u-1")
+    gone(shop, shop.crashed_copy("looked at"), "u-1")
     assert len(list((crashed / "snapshots").glob("*.snap"))) == 1
     items = everything(engine)
     assert not any(item.change.subject for item in items if isinstance(item, TagChanged))
