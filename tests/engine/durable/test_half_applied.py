@@ -18,7 +18,7 @@ def test_an_error_in_the_middle_of_an_input_fails_the_engine_and_reopening_is_wh
     def breaks(*_: object, **__: object) -> None:
         raise InvalidConsent("principal='x' must be known; this is a test")
 
-    monkeypatch.setattr(shop.engine._running.host.engine.shard, "_settle", breaks)  # noqa: SLF001 - a defect is played
+    monkeypatch.setattr(shop.engine._running.host.engine.shard, "_settle", breaks)
     with pytest.raises(EngineFailed, match="must be opened again"):
         shop.allow("u-2")
     with pytest.raises(EngineFailed, match="must be opened again"):
