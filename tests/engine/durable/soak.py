@@ -24,7 +24,7 @@ import orjson
 from dayfly.engine.decisions import Decisions
 from dayfly.engine.delivery.items import FragmentReady
 from dayfly.engine.durable import Engine
-from dayfly.engine.events import EventBatch
+from dayfly.engine.events import Event, EventBatch
 from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Erase, Input, Merge, Publish
 from dayfly.engine.policy.load import policy_from_documents
 from dayfly.engine.policy.model import Policy
@@ -113,7 +113,7 @@ class Witness:
 
     def __init__(self, engine: Engine, names: set[bytes]) -> None:
         self.names = names
-        self.heard: list[tuple[list[Input], int]] = []
+        self.heard: list[tuple[list[Input | list[Event]], int]] = []
         self._memory = engine._running.host.engine
         self._tap = self._memory._tap
         self._memory._tap = self.hear
@@ -125,11 +125,12 @@ class Witness:
             self.heard.append((mine, now_ms))
         self._tap(inputs, now_ms, decisions)
 
-    def _mine(self, item: Input) -> list[Input]:
+    def _mine(self, item: Input) -> list[Input | list[Event]]:
+        """What of an input is about the witnesses; events as values, which take less room than columns of a few."""
         if isinstance(item, EventBatch):
             catalog = self._memory.shard.policy.catalog
             events = [event for event in events_of(item, catalog) if event.subject in self.names]
-            return [EventBatch.from_events(events, catalog)] if events else []
+            return [events] if events else []
         if isinstance(item, Publish):
             return [item]
         if isinstance(item, Merge):
@@ -297,8 +298,12 @@ class Soak:
         now_ms, found = self.engine._running.do(look)
         first = policy(1)
         oracle = OracleEngine(first, RealConsent(first.settings))
-        for inputs, at_ms in self.witness.heard:
-            oracle.apply(inputs, at_ms)
+        for heard, at_ms in self.witness.heard:
+            catalog = oracle.policy.catalog
+            oracle.apply(
+                [EventBatch.from_events(item, catalog) if isinstance(item, list) else item for item in heard],
+                at_ms,
+            )
         oracle.apply([], now_ms)
         judged = {name: oracle.tags(name, now_ms) for name in names}
         assert found == judged

@@ -28,7 +28,7 @@ from dayfly.privacy.keys import SlotKeys
 from dayfly.privacy.transfers import FieldClass
 from tests.engine.runtime.world import CHINA, EUROPE, consent_record
 
-from .breaking import ONE_BY_ONE, contents, cut, one_turn, records, segments, wait_until, with_views_of
+from .breaking import ONE_BY_ONE, contents, cut, one_turn, quiet, records, segments, wait_until, with_views_of
 from .shop import Shop, everything, ready
 
 SECRET = "sku-Qz7-planted-value"
@@ -307,6 +307,7 @@ def test_every_pseudonym_of_a_person_is_erased_with_any_of_them(shop: Shop, how:
 
 
 def test_lineage_of_others_minted_in_the_turn_of_an_erasure_is_kept(shop: Shop) -> None:
+    quiet(shop)
     engine = shop.open()
     live_through(shop, "u-1")
     shop.allow("u-2")
@@ -330,6 +331,7 @@ def test_lineage_of_others_minted_in_the_turn_of_an_erasure_is_kept(shop: Shop) 
 
 
 def test_a_fragment_minted_in_the_turn_of_its_persons_erasure_leaves_no_lineage(shop: Shop) -> None:
+    quiet(shop)
     engine = shop.open()
     shop.allow("u-1")
     shop.compare_sofas("u-1", ("leather", "fabric"))
@@ -353,6 +355,7 @@ def test_a_fragment_minted_in_the_turn_of_its_persons_erasure_leaves_no_lineage(
 def test_erasures_of_many_at_once_are_all_complete_and_share_their_work(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quiet(shop)
     engine = shop.open()
     users = [f"u-{number}" for number in range(8)]
     for user in users:
