@@ -73,7 +73,7 @@ __all__ = [
 ]
 
 _HOMES: typing.Final = {
-    "dayfly.privacy.audit": ("AuditLog", "verify_audit"),
+    "dayfly.privacy.audit_log": ("AuditLog", "verify_audit"),
     "dayfly.privacy.consent": (
         "ConsentRecord",
         "ConsentRequest",

@@ -25,7 +25,7 @@ import orjson
 from dayfly.engine.durable import Engine, TagChanged
 from dayfly.engine.durable.opening import series_of
 from dayfly.engine.errors import FeedGap
-from dayfly.privacy.audit import verify_audit
+from dayfly.privacy.audit_log import verify_audit
 from dayfly.privacy.fragments.tombstones.note import open_note
 from dayfly.privacy.keys import KeyName
 from tests.engine.runtime.world import consent_record

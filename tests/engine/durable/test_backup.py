@@ -28,7 +28,7 @@ from dayfly.engine.errors import (
     StoreLocked,
     StoreVersion,
 )
-from dayfly.privacy.audit import verify_audit
+from dayfly.privacy.audit_log import verify_audit
 from dayfly.privacy.errors import KeyStoreError, LeaseRefused, TombstoneLogError
 from dayfly.privacy.fragments import verify_receipt
 from tests.engine.runtime.world import T0

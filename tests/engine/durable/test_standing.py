@@ -14,7 +14,7 @@ from dayfly.engine.durable.effects import Counted, Effects, Ended, Leased, Minte
 from dayfly.engine.durable.standing import Standing, read_standing
 from dayfly.engine.durable.views import AuditFile
 from dayfly.engine.errors import FrameError, StoreDamaged
-from dayfly.privacy.audit import GENESIS, AuditHead, AuditLog
+from dayfly.privacy.audit_log import GENESIS, AuditHead, AuditLog
 from dayfly.privacy.fragments import FragmentOrder, Profile, RuleRef
 from dayfly.privacy.transfers import FieldClass
 

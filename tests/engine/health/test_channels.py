@@ -11,7 +11,7 @@ from dayfly.engine.health.channels import channel_health, check_expected, transf
 from dayfly.engine.health.meter import DAYS_KEPT, HOUR_MS, ChannelMeter
 from dayfly.engine.health.model import ChannelHealth
 from dayfly.engine.intake import DeadLetterReason, RejectedEvent
-from dayfly.privacy.audit import AuditLog
+from dayfly.privacy.audit_log import AuditLog
 from dayfly.privacy.errors import InvalidArgument
 
 from .events import CATALOG, T0, of_channel, some_events

@@ -22,7 +22,7 @@ from dayfly.engine.health import (
 from dayfly.engine.health.audit_check import AuditCheck
 from dayfly.engine.health.collect import audiences
 from dayfly.engine.health.files import POINT_MS, POINTS_KEPT, with_point
-from dayfly.privacy.audit import AuditLog
+from dayfly.privacy.audit_log import AuditLog
 from dayfly.privacy.errors import InvalidArgument
 from tests.engine.durable.shop import Shop, everything, ready
 from tests.engine.runtime.world import CHINA, EUROPE

@@ -27,7 +27,7 @@ from dayfly.engine.inputs import Input, Publish
 from dayfly.engine.intake import DeadLetterReason, IntakeResult, RejectedEvent
 from dayfly.engine.intake.results import join_batches, take_rows
 from dayfly.engine.policy.model import Policy
-from dayfly.privacy.audit import AuditLog
+from dayfly.privacy.audit_log import AuditLog
 from tests.oracles.metering import CountedOneByOne
 
 from .events import CATALOG, T0, of_channel, some_events

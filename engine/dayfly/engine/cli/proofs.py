@@ -145,7 +145,7 @@ def verify_audit_log(
 
     Example: dayfly audit verify out/audit.jsonl
     """
-    from dayfly.privacy.audit import AuditHead, verify_audit  # noqa: PLC0415 - see `verify`
+    from dayfly.privacy.audit_log import AuditHead, verify_audit  # noqa: PLC0415 - see `verify`
     from dayfly.privacy.errors import BrokenChain  # noqa: PLC0415 - see `verify`
 
     if (lines is None) != (sha256 is None):

@@ -17,7 +17,7 @@ from dayfly.engine.errors import StoreDamaged
 from dayfly.engine.store import LOCAL_DISK, Snapshots, StoreLock, StoreMarker
 from dayfly.engine.store.reading import key_for, reading
 from dayfly.engine.store.recovery import survey
-from dayfly.privacy.audit import verify_audit
+from dayfly.privacy.audit_log import verify_audit
 from dayfly.privacy.errors import DayflyError
 from dayfly.privacy.fragments.tombstones.log import TombstoneLog
 from dayfly.privacy.keys import KeyProvider, SlotKeys

@@ -15,7 +15,7 @@ from dayfly.engine.durable.recording import LineageView
 from dayfly.engine.durable.recovery import Recovered
 from dayfly.engine.errors import StoreDamaged
 from dayfly.engine.inputs import Merge
-from dayfly.privacy.audit import GENESIS, AuditHead
+from dayfly.privacy.audit_log import GENESIS, AuditHead
 from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 
 __all__ = ["AuditFile", "Views", "heal_views"]
