@@ -51,7 +51,8 @@ class Core(NamedTuple):
         history: int64[events, 8]: time, person, type, channel, start of values, previous event of the person, digest.
         heap: int64[n, 2], binary heap of (instant, person << 16 | tag + 1); tag part 0 is a consent boundary.
         marks: uint64[words], tags of the current person to evaluate.
-        matched: int64[16, most features of a type + 1], for the events close ahead: number of features matched, and which.
+        matched: int64[16, 2 + 2 n], n the most features of a type, for the events close ahead: number of features matched, which,
+            the line of each (-1: none was found), and the person (-1: unknown).
         emitted: int64[n, 6].
         fired: int64[n, 4]: trigger, person, event (-1: none), instant.
         control: int64[32].
