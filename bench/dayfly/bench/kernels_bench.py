@@ -8,7 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dayfly.engine.shard.kernels_core import Core
-from dayfly.engine.shard.kernels_lines import STAMPS, Lines, find_line, first_after, home, insert, line_key, view
+from dayfly.engine.shard.kernels_lines import (
+    STAMPS,
+    Lines,
+    find_line,
+    first_after,
+    home,
+    insert,
+    line_key,
+    view,
+)
 from dayfly.engine.shard.kernels_prefetch import prefetch_row
 from dayfly.engine.shard.kernels_run import add_person
 from dayfly.privacy._jit import lean_kernel

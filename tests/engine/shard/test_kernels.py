@@ -161,7 +161,9 @@ def test_a_cleared_line_leaves_nothing_and_its_memory_is_used_again(
     assert np.count_nonzero(kept.arena) <= 2 * 12
 
 
-@given(keys=st.lists(st.integers(0, 2**40), unique=True, max_size=63), capacity=st.sampled_from((64, 100, 200)))
+@given(
+    keys=st.lists(st.integers(0, 2**40), unique=True, max_size=63), capacity=st.sampled_from((64, 100, 200))
+)
 @example(keys=list(range(191)), capacity=200)  # all rows of its three pages but one
 @example(keys=[9 << 16 | tag for tag in range(63)], capacity=64)
 def test_lines_are_found_by_their_key_also_in_a_larger_table(keys: list[int], capacity: int) -> None:

@@ -83,7 +83,13 @@ def _put_entry(core: Core, person: int, feature: int, row: int, entry: tuple[int
 
 
 @inlined_kernel
-def _update_feature(core: Core, person: int, line: tuple[int, int], entry: tuple[int, int], late: bool) -> None:  # noqa: FBT001 - kernels take positional scalars
+def _update_feature(
+    core: Core,
+    person: int,
+    line: tuple[int, int],
+    entry: tuple[int, int],
+    late: bool,  # noqa: FBT001 - kernels take positional scalars
+) -> None:
     """Put (time, value) into the window of one feature, given with its line, and mark the tags whose answer it can change."""
     program, time, feature = core.world.program, entry[0], line[0]
     row, replaced = _put_entry(core, person, feature, line[1], entry)
