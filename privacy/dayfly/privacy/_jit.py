@@ -71,15 +71,18 @@ _LEAN: Final[dict[str, Any]] = {**_OPTIONS, "_nrt": False}
 def _count_from_the_front() -> None:
     """Have lean kernels take an index as it is, without the test whether it is negative and counts from the end.
 
-    No lean kernel uses such an index, and the test is a tenth of what an event costs. numba offers unsigned indexes for this,
+    No lean kernel has such an index, and the test is a tenth of what an event costs. numba offers unsigned indexes for this,
     but every sum of an unsigned and a signed number would then be a float. Kernels that count references are left alone: numba's
-    own functions, which they may call, do count from the end.
+    own functions, which they may call, do count from the end. A numba in which there is nothing to replace is slower, not
+    wrong.
     """
-    plain = arrayobj.fix_integer_index
+    plain = arrayobj.__dict__.get("fix_integer_index")
+    if plain is None:
+        return
 
     def fix_integer_index(context: Any, builder: Any, kind: Any, index: Any, size: Any) -> Any:
         if context.enable_nrt:
-            return plain(context, builder, kind, index, size)  # type: ignore[no-untyped-call]
+            return plain(context, builder, kind, index, size)
         return context.cast(builder, index, kind, types.intp)
 
     arrayobj.__dict__["fix_integer_index"] = fix_integer_index
