@@ -1,5 +1,7 @@
 """What sets lean kernels apart from numba's ordinary functions."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,12 +15,12 @@ pytestmark = pytest.mark.skipif(
 
 
 @lean_kernel
-def lean_element(values: npt.NDArray[np.int64], index: int) -> int:
+def lean_element(values: npt.NDArray[np.int64], index: int) -> Any:
     return values[index]
 
 
 @kernel
-def element(values: npt.NDArray[np.int64], index: int) -> int:
+def element(values: npt.NDArray[np.int64], index: int) -> Any:
     return values[index]
 
 
