@@ -45,6 +45,7 @@ COLUMNS: Final = (
 )
 """Columns of `EventBatch` on disk: name, type, words per event. The order is the format."""
 
+_ON_DISK: Final = tuple((name, np.dtype(kind)) for name, kind, _ in COLUMNS)
 _FORMAT: Final = 1
 
 
@@ -94,15 +95,15 @@ def encode_inputs(inputs: Sequence[Input], now_ms: int) -> bytes:
 
 def _wire(item: Input) -> tuple[str, object]:
     if isinstance(item, EventBatch):
-        columns = [_little(getattr(item, name), kind) for name, kind, _ in COLUMNS]
+        columns = [_little(getattr(item, name), kind) for name, kind in _ON_DISK]
         return "e", (columns, [(seen.form, seen.content, seen.digest) for seen in item.consents])
     if isinstance(item, Publish):
         return "p", (item.at_ms, item.policy.source)
     return _TAG_OF[type(item)], item
 
 
-def _little(column: "np.ndarray[Any, Any]", kind: str) -> bytes:
-    return column.astype(kind, copy=False).tobytes()
+def _little(column: "np.ndarray[Any, Any]", kind: "np.dtype[Any]") -> bytes:
+    return (column if column.dtype == kind else column.astype(kind)).tobytes()
 
 
 def decode_inputs(payload: bytes) -> tuple[list[Input], int]:
