@@ -266,7 +266,8 @@ class Host:
         if effects is not None:
             for part, payload in effects_frames(effects, self.standing.covers, self._limit):
                 self._append(EFFECTS, payload)
-                self._turn.items += self.standing.fold(part)
+                self.standing.fold(part)
+                self._turn.items += self.standing.items_of(part)
             self._lineage.logged(self.position)
             self.meter.effects(effects.letters, effects.audit, effects.at_ms)
             self._turn.audit += effects.audit

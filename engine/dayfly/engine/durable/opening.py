@@ -21,7 +21,7 @@ from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.keeping import Keeper
 from dayfly.engine.durable.loop import Loop
 from dayfly.engine.durable.recording import LineageView
-from dayfly.engine.durable.recovery import Recovered, fresh_parts, recover
+from dayfly.engine.durable.recovery import FeedKept, Recovered, fresh_parts, recover
 from dayfly.engine.durable.release import Releases
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
@@ -320,6 +320,7 @@ def open_store(
             log.frames(found[0]),
             series=series_of(secrets.lineage),
             progress=progress,
+            kept=FeedKept(settings.feed_retention_ms, settings.feed_items),
             expected_people=settings.expected_people,
         )
         base = _Base(folder, keys.tenant_id, log, files, slots, secrets, recovered, stack)

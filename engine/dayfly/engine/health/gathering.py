@@ -35,10 +35,9 @@ class Counted(NamedTuple):
     values: npt.NDArray[np.int64]
 
 
-def columns_of(batch: EventBatch, now_ms: int) -> Counted:
-    """Of one batch alone."""
+def columns_of(batch: EventBatch, at_ms: npt.NDArray[np.int64]) -> Counted:
+    """Of one batch alone, with the instants at which its events were decided."""
     late_ms = batch.received_ms - batch.time_ms
-    at_ms = np.full(len(late_ms), now_ms, np.int64)
     return Counted(batch.channel, batch.type, late_ms, at_ms, batch.value_offset, batch.values)
 
 

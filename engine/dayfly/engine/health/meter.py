@@ -138,16 +138,32 @@ class ChannelMeter:
         for item in inputs:
             if isinstance(item, EventBatch) and len(item.time_ms):
                 self._add(item, now_ms)
+        self._decided(inputs, now_ms, decisions)
+        for item in inputs:
+            if isinstance(item, Publish):
+                self.flush()
+                self._use(item.policy.catalog)
+
+    def joined(self, batch: EventBatch, at_ms: npt.NDArray[np.int64], decisions: Decisions) -> None:
+        """Count the events of several frames of one channel and one hour as if they had come one by one.
+
+        Args:
+            batch: The events of all of them.
+            at_ms: int64[N], the instant after each event's frame, never falling.
+            decisions: What the shard decided.
+        """
+        first_ms, last_ms = int(at_ms[0]), int(at_ms[-1])
+        self._begin_hour(first_ms)
+        self._count(columns_of(batch, at_ms))
+        self._decided([batch], last_ms, decisions)
+
+    def _decided(self, inputs: Sequence[Input], now_ms: int, decisions: Decisions) -> None:
         for kind in _BY_CALL:
             number = decisions.counts.get(kind, 0)
             if number:
                 self._book(kind, self._channel_of(inputs), "", number, now_ms)
         if decisions.dead_letters:
             self.letters(decisions.dead_letters, now_ms, late=True)
-        for item in inputs:
-            if isinstance(item, Publish):
-                self.flush()
-                self._use(item.policy.catalog)
 
     def letters(
         self, letters: Iterable[RejectedEvent | DeadLetter], now_ms: int, *, late: bool = False
@@ -185,17 +201,20 @@ class ChannelMeter:
         self.letters(result.dead_letters, now_ms)
 
     def _add(self, batch: EventBatch, now_ms: int) -> None:
-        hour = now_ms // HOUR_MS
-        if hour != self._hour:
-            self.flush()
-            self._hour = hour
-        self.since_ms = self.since_ms or now_ms
+        self._begin_hour(now_ms)
         if not self._waiting.fits(len(batch.time_ms)):
             self.flush()
         if self._waiting.fits(len(batch.time_ms)):
             self._waiting.add(batch, now_ms)
         else:
-            self._count(columns_of(batch, now_ms))
+            self._count(columns_of(batch, np.full(len(batch.time_ms), now_ms, np.int64)))
+
+    def _begin_hour(self, now_ms: int) -> None:
+        hour = now_ms // HOUR_MS
+        if hour != self._hour:
+            self.flush()
+            self._hour = hour
+        self.since_ms = self.since_ms or now_ms
 
     def _book(self, kind: str, channel: str, detail: str, number: int, now_ms: int) -> None:
         key = (kind, channel, detail)
