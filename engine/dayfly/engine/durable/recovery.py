@@ -186,6 +186,8 @@ class _Replay:
     def __init__(self, recovered: Recovered, kept: FeedKept) -> None:
         self._recovered: Final = recovered
         self._pieces: list[Piece] = []
+        self._timely = 0
+        """Pieces known to hold no event ahead of its time."""
         self._events = 0
         self._covers = recovered.standing.covers
         self._feed: Final = _FeedTail(recovered, kept)
@@ -216,8 +218,11 @@ class _Replay:
         if piece is None or piece.count:
             return piece
         # Of time that passes events come out that waited: they were counted under no channel then.
-        if len(self._recovered.shard.waiting) or any(earlier.early for earlier in self._pieces):
+        if len(self._recovered.shard.waiting) or any(
+            self._pieces[at].early for at in range(self._timely, len(self._pieces))
+        ):
             return None
+        self._timely = len(self._pieces)
         return piece._replace(channel=self._pieces[-1].channel) if self._pieces else piece
 
     def finish(self) -> None:
@@ -234,6 +239,7 @@ class _Replay:
         if others and whole:
             self._apply(others)
         self._pieces = [] if whole else others
+        self._timely = 0
         self._events = sum(piece.count for piece in self._pieces)
 
     def _apply(self, pieces: list[Piece]) -> None:
@@ -300,7 +306,7 @@ class _FeedTail:
         self._standing: Final = recovered.standing
         self._before: Final = recovered.items
         self._kept: Final = kept
-        self._effects: deque[Effects] = deque()
+        self._effects: deque[tuple[int, Effects]] = deque()
         self._items = 0
         self._whole = True
 
@@ -309,19 +315,19 @@ class _FeedTail:
         count = item_count(effects)
         if not count:
             return
-        self._effects.append(effects)
+        self._effects.append((count, effects))
         self._items += count
         edge_ms = effects.at_ms - self._kept.retention_ms
-        while (oldest := self._effects[0]).at_ms < edge_ms or self._items - item_count(
-            oldest
-        ) >= self._kept.items:
-            self._items -= item_count(self._effects.popleft())
+        while self._effects and (
+            self._effects[0][1].at_ms < edge_ms or self._items - self._effects[0][0] >= self._kept.items
+        ):
+            self._items -= self._effects.popleft()[0]
             self._whole = False
 
     def items(self) -> list[FeedItem]:
         """The items, without a hole up to the newest."""
         items = list(self._before) if self._whole else []
-        for effects in self._effects:
+        for _, effects in self._effects:
             items += self._standing.items_of(effects)
         return items
 
