@@ -1,6 +1,7 @@
 """Replay joins frames of events; what comes out is what frame by frame would give, wherever the log ends."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from dayfly.engine.durable import recovery
 from dayfly.engine.durable.host import EFFECTS, INPUTS
-from dayfly.engine.durable.joining import piece_of
+from dayfly.engine.durable.joining import joined, piece_of
 from dayfly.engine.durable.recovery import FeedKept, Recovered, StoredFrame, recover
 
 from .breaking import ONE_BY_ONE, Contents, contents
@@ -74,14 +75,20 @@ def test_frames_of_events_are_applied_in_few_calls(
     shop = Shop(tmp_path_factory.mktemp("few"))
     engine = shop.open(log=ONE_BY_ONE)
     for number in range(60):
-        shop.act(f"u-{number % 5}", "Product Viewed", product_id="p", category="sofa", material="oak", price=1)
+        shop.act(
+            f"u-{number % 5}", "Product Viewed", product_id="p", category="sofa", material="oak", price=1
+        )
     found = contents(shop.crashed_copy(), shop.keys)
     engine.close()
     pieces = [piece_of(frame.position, frame.payload) for frame in found.frames if frame.kind == INPUTS]
-    assert len([piece for piece in pieces if piece is not None and piece.count]) == 60
+    assert len([piece for piece in pieces if piece is not None and piece.size]) == 60
     calls = []
-    joined = recovery.joined
-    monkeypatch.setattr(recovery, "joined", lambda *given: calls.append(1) or joined(*given))
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return joined(*given)
+
+    monkeypatch.setattr(recovery, "joined", counted)
     recovered = recover(found.position, found.parts, found.frames, series=series)
     assert recovered.events == 60
     assert len(calls) <= 2

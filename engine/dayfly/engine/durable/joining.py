@@ -35,7 +35,7 @@ class Piece(NamedTuple):
         now_ms: The instant after them.
         first_ms: When the first of them was received; `now_ms` where there is none.
         channel: Its number, as in the frame; empty where there is no event.
-        count: How many there are.
+        size: How many there are.
         events: Their columns.
     """
 
@@ -43,16 +43,14 @@ class Piece(NamedTuple):
     now_ms: int
     first_ms: int
     channel: bytes
-    count: int
+    size: int
     events: Events
 
     @property
     def early(self) -> bool:
         """Whether an event lies ahead of the instant at which it was received, so that it may have to wait."""
         columns = self.events.columns
-        return bool(
-            (np.frombuffer(columns[_TIME], "<i8") > np.frombuffer(columns[_RECEIVED], "<i8")).any()
-        )
+        return bool((np.frombuffer(columns[_TIME], "<i8") > np.frombuffer(columns[_RECEIVED], "<i8")).any())
 
     def follows(self, before: "Piece") -> bool:
         """Whether it can be applied in one call with the frame before it, and counted with it: one channel, one hour."""
@@ -95,7 +93,7 @@ def joined(pieces: Sequence[Piece], catalog: Catalog) -> tuple[EventBatch, npt.N
         name: _column(b"".join([piece.events.columns[place] for piece in pieces]), kind, width)
         for place, (name, kind, width) in enumerate(COLUMNS)
     }
-    counts = np.array([piece.count for piece in pieces])
+    counts = np.array([piece.size for piece in pieces])
     if len(pieces) > 1:
         _move(columns, pieces, counts, catalog)
     consents = tuple(
@@ -114,11 +112,13 @@ def _move(
     catalog: Catalog,
 ) -> None:
     """Make offsets and numbers that count within a frame count within all."""
-    columns["value_offset"] += _before([len(piece.events.columns[_PLACE["values"]]) // 8 for piece in pieces], counts)
-    consent = columns["consent"]
-    consent += np.where(consent >= 0, _before([len(piece.events.consents) for piece in pieces], counts), 0).astype(
-        np.int32
+    columns["value_offset"] += _before(
+        [len(piece.events.columns[_PLACE["values"]]) // 8 for piece in pieces], counts
     )
+    consent = columns["consent"]
+    consent += np.where(
+        consent >= 0, _before([len(piece.events.consents) for piece in pieces], counts), 0
+    ).astype(np.int32)
     texts = _before([len(piece.events.columns[_PLACE["strings"]]) for piece in pieces], counts) << LENGTH_BITS
     kind, offset, values = columns["type"], columns["value_offset"], columns["values"]
     text = _text_slots(catalog)

@@ -202,20 +202,18 @@ class _Replay:
                 self._alone(frame)
                 return
             self._pieces.append(piece)
-            self._events += piece.count
+            self._events += piece.size
             if self._events >= AT_ONCE:
                 self._settle(whole=self._events >= _MOST * AT_ONCE)
         elif frame.kind == EFFECTS:
             self._effects(frame)
         else:
-            raise FrameError(
-                f"frame kind={frame.kind} must be known; read it with the release that wrote it"
-            )
+            raise FrameError(f"frame kind={frame.kind} must be known; read it with the release that wrote it")
 
     def _piece(self, frame: StoredFrame) -> Piece | None:
         """The frame as one that can be joined with others; None where it must be taken alone."""
         piece = piece_of(frame.position, frame.payload)
-        if piece is None or piece.count:
+        if piece is None or piece.size:
             return piece
         # Of time that passes events come out that waited: they were counted under no channel then.
         if len(self._recovered.shard.waiting) or any(
@@ -240,7 +238,7 @@ class _Replay:
             self._apply(others)
         self._pieces = [] if whole else others
         self._timely = 0
-        self._events = sum(piece.count for piece in self._pieces)
+        self._events = sum(piece.size for piece in self._pieces)
 
     def _apply(self, pieces: list[Piece]) -> None:
         recovered, last = self._recovered, pieces[-1]
@@ -276,7 +274,7 @@ class _Replay:
             (recovered.tags, decisions.tags),
         ):
             if made:
-                undone[position] = list(made)  # type: ignore[index,arg-type]
+                undone[position] = list(made)  # type: ignore[arg-type]
 
     def _effects(self, frame: StoredFrame) -> None:
         recovered, effects = self._recovered, decode_effects(frame.payload)

@@ -108,7 +108,9 @@ class Secrets:
         start = _HEAD_BYTES + SECRET_BYTES * first
         end = start + len(secrets)
         try:
-            if end > os.fstat(file).st_size:  # into zeros that are there already it is made durable without the journal
+            if (
+                end > os.fstat(file).st_size
+            ):  # into zeros that are there already it is made durable without the journal
                 _write(file, bytes(_AHEAD_BYTES), end)
             _write(file, secrets, start)
             os.fdatasync(file)
