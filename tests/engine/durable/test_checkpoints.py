@@ -113,8 +113,9 @@ def test_an_older_checkpoint_does_not_replace_a_newer_one(yard: Yard) -> None:
     early = yard.graves.begin(10, NOW_MS)
     yard.graves.checkpoint(10, NOW_MS + 5)
     yard.graves.finish(early)
-    assert yard.newest() is not None
-    assert yard.newest().at_ms == NOW_MS + 5
+    newest = yard.newest()
+    assert newest is not None
+    assert newest.at_ms == NOW_MS + 5
 
 
 def test_an_error_of_the_disk_is_raised_on_the_engines_thread(
