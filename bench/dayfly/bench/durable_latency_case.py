@@ -116,8 +116,7 @@ class DurableLoop:
             waiting.append(future)
 
         with quiet_heap():
-            begun = time.perf_counter()
-            drive(arrivals, serve, spin_s=0.0)
+            begun = drive(arrivals, serve, spin_s=0.0).start_s
             for future in waiting:
                 future.result()
             deadline = time.perf_counter() + 10

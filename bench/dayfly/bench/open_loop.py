@@ -30,12 +30,14 @@ class Latencies:
         elapsed_s: From the first planned arrival's zero to the end of the last batch.
         busy_s: Of this the time spent in batches.
         batches: Number of batches.
+        start_s: Reading of the clock from which arrivals were counted, for what is timed elsewhere.
     """
 
     seconds: npt.NDArray[np.float64]
     elapsed_s: float
     busy_s: float
     batches: int
+    start_s: float = 0.0
 
 
 def poisson_arrivals(rate: float, seconds: float, draw: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -96,4 +98,4 @@ def drive(
         busy += finished - now
         batches += 1
         at = end
-    return Latencies(done - planned, float(done[-1]), busy, batches)
+    return Latencies(done - planned, float(done[-1]), busy, batches, start)

@@ -54,7 +54,9 @@ def ended(number: int, reason: str, leases: int = 0) -> Ended:
 
 def test_the_fold_keeps_who_is_alive_what_ended_and_how_often() -> None:
     standing = Standing(series)
-    first = standing.fold(Effects(at_ms=1, covers=3, first_item=1, minted=(minted(1), minted(2), minted(3))))
+    beginning = Effects(at_ms=1, covers=3, first_item=1, minted=(minted(1), minted(2), minted(3)))
+    standing.fold(beginning)
+    first = standing.items_of(beginning)
     assert [item.position for item in first] == [1, 2, 3]
     standing.fold(Effects(at_ms=2, covers=3, first_item=4, leased=(Leased("j-1", 2), Leased("j-1", 3))))
     assert standing.alive["j-1"].leases == 2
@@ -115,7 +117,8 @@ def test_a_standing_read_back_in_the_middle_folds_on_as_if_it_had_not_been(
         if place == split:
             split_up, items = read_standing(split_up.to_bytes(items), series)
         through.fold(frame)
-        items += split_up.fold(frame)
+        split_up.fold(frame)
+        items += split_up.items_of(frame)
     assert split_up.to_bytes(items) == through.to_bytes(items)
     assert through.stones == len(frames)
     if frames:

@@ -755,7 +755,7 @@ def test_records_and_secrets_of_another_vault_are_refused(
     secrets.write_bytes(raw[:16] + bytes(16) + raw[32:])
     with pytest.raises(LineageError, match="must belong to this vault; put its own file back"):
         opener().fragment("jti-1")
-    secrets.write_bytes(raw[:-1])
+    secrets.write_bytes(raw[: 32 + 16 * 3 - 1])
     with pytest.raises(LineageError, match="must reach record 2; the file was cut off"):
         opener().fragment("jti-2")
     secrets.unlink()

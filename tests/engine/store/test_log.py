@@ -158,6 +158,45 @@ def test_what_gathers_while_a_commit_is_written_goes_in_one_write(gated: tuple[L
     assert told == [1, 51]
 
 
+def test_frames_given_together_are_one_write(tmp_path: Path) -> None:
+    told: list[int] = []
+    with open_log(tmp_path, memory_keys()) as log:
+        log.on_durable(told.append)
+        last = log.append_all([(1, b"in"), (2, b"out"), (2, b"more")])
+        log.wait(last, MOMENT)
+        assert last == 3
+        assert [(frame.kind, frame.payload) for frame in log.frames(0)] == [
+            (1, b"in"),
+            (2, b"out"),
+            (2, b"more"),
+        ]
+    assert told == [3]
+
+
+def test_frames_given_together_that_do_not_fit_are_refused_whole(tmp_path: Path) -> None:
+    with open_log(tmp_path, memory_keys()) as log:
+        with pytest.raises(ValueOutOfRange, match="kind=256 must be 0 to 255"):
+            log.append_all([(1, b"in"), (256, b"out")])
+        assert log.newest == 0
+
+
+def test_frames_given_together_wait_for_room_where_the_buffer_is_full(
+    gated: tuple[Log, GatedDisk],
+) -> None:
+    log, disk = gated
+    hold_a_commit(log, disk)
+    appended: list[int] = []
+    frames = [(1, bytes(1_500)) for _ in range(6)]
+    thread = threading.Thread(target=lambda: appended.append(log.append_all(frames)))
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive()
+    disk.gate.set()
+    thread.join(MOMENT)
+    assert appended == [7]
+    log.wait(7, MOMENT)
+
+
 def test_a_full_buffer_makes_append_wait_for_room(gated: tuple[Log, GatedDisk]) -> None:
     log, disk = gated
     hold_a_commit(log, disk)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from dayfly.engine.durable.effects import Effects, encode_effects
 from dayfly.engine.durable.input_frames import COLUMNS, encode_inputs
@@ -26,8 +27,13 @@ _IN_FEED: Final = frozenset(_LISTS[:4])
 _SPARE_BYTES: Final = 1_024
 
 
+_BY_EVENT: Final = COLUMNS[:-2]
+_EVENT_BYTES: Final = sum(np.dtype(kind).itemsize * width for _, kind, width in _BY_EVENT)
+"""Of the columns with a row for each event; the others are `values` and `strings`."""
+
+
 def _batch_bytes(batch: EventBatch) -> int:
-    columns = sum(int(getattr(batch, name).nbytes) for name, _, _ in COLUMNS)
+    columns = _EVENT_BYTES * len(batch) + batch.values.nbytes + batch.strings.nbytes
     objects = [(seen.form, seen.content, seen.digest) for seen in batch.consents]
     return columns + (len(msgspec.msgpack.encode(objects)) if objects else 0) + _SPARE_BYTES
 

@@ -18,7 +18,7 @@ from dayfly.engine.delivery.items import FragmentEnded, FragmentReady, FragmentR
 from dayfly.engine.durable.effects import Effects
 from dayfly.engine.errors import EngineClosed, FeedGap
 
-__all__ = ["Feed", "FeedItem", "Subscription", "TagChanged", "items_of"]
+__all__ = ["Feed", "FeedItem", "Subscription", "TagChanged", "item_count", "items_of"]
 
 
 class TagChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="tag"):
@@ -81,6 +81,11 @@ def items_of(effects: Effects, series: Callable[[bytes, str], bytes]) -> list[Fe
         for ended in effects.ended
     ]
     return items
+
+
+def item_count(effects: Effects) -> int:
+    """How many items a frame of effects stands for."""
+    return len(effects.tags) + len(effects.minted) + len(effects.recalled) + len(effects.ended)
 
 
 class Feed:

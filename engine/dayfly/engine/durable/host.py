@@ -34,8 +34,8 @@ EFFECTS: Final = 2
 class FrameLog(Protocol):
     """What the host needs of a log."""
 
-    def append(self, kind: int, payload: bytes) -> int:
-        """Buffer a frame; returns its position."""
+    def append_all(self, frames: Sequence[tuple[int, bytes]]) -> int:
+        """Buffer frames, kind and payload each; returns the position of the last."""
         ...
 
     def wait(self, position: int, timeout_seconds: float | None = None) -> None:
@@ -69,14 +69,14 @@ class Host:
     Args:
         standing: Folded effects of all earlier frames.
         log: Takes the frames.
-        position: Of the newest frame in it.
+        position: Of the newest frame in it; nobody else appends.
         meter: Counts of all earlier frames.
         frame_bytes: Most bytes of a frame.
         tags_in_feed: Whether tag changes become feed items.
 
     Attributes:
         engine: Set by `use`.
-        position: Of the newest frame in the log.
+        position: Of the newest frame, in the log after `hand_over`.
         logged_bytes: Of all frames since the last `forget_logged`.
     """
 
@@ -96,6 +96,7 @@ class Host:
         self.position = position
         self.logged_bytes = 0
         self._log = log
+        self._frames: list[tuple[int, bytes]] = []
         self._limit = frame_bytes
         self._tags_in_feed = tags_in_feed
         self._lineage: recording.LineageView
@@ -130,6 +131,7 @@ class Host:
     def ready(self, _size: int) -> None:
         """Make everything up to now durable, before a checkpoint of the tombstone log is signed."""
         self.log_effects()
+        self.hand_over()
         self._log.wait(self.position)
 
     @property
@@ -138,15 +140,31 @@ class Host:
         return self._turn.items
 
     def _append(self, kind: int, payload: bytes) -> int:
+        self._frames.append((kind, payload))
+        self.logged_bytes += len(payload)
+        self.position += 1
+        return self.position
+
+    def hand_over(self) -> None:
+        """Give the log what was appended since the last time, at once: inputs and effects of a turn are then one write.
+
+        Raises:
+            EngineFailed: the log does not take it. The state has it and the log has not: nothing may be decided with this
+                state any more.
+        """
+        frames, self._frames = self._frames, []
+        if not frames:
+            return
         try:
-            self.position = self._log.append(kind, payload)
+            newest = self._log.append_all(frames)
         except DayflyError as error:
-            # The state has it and the log has not: nothing may be decided with this state any more.
             raise EngineFailed(
                 f"engine=<failed> must be opened again: {error}; what was acknowledged is safe on disk"
             ) from error
-        self.logged_bytes += len(payload)
-        return self.position
+        if newest != self.position:
+            raise EngineFailed(
+                f"position={newest} of the log must be {self.position}; open the store again, and append nothing beside it"
+            )
 
     # --- acting --------------------------------------------------------------------------------------------------------
 
@@ -248,7 +266,8 @@ class Host:
         if effects is not None:
             for part, payload in effects_frames(effects, self.standing.covers, self._limit):
                 self._append(EFFECTS, payload)
-                self._turn.items += self.standing.fold(part)
+                self.standing.fold(part)
+                self._turn.items += self.standing.items_of(part)
             self._lineage.logged(self.position)
             self.meter.effects(effects.letters, effects.audit, effects.at_ms)
             self._turn.audit += effects.audit
@@ -296,6 +315,7 @@ class Host:
     def end_turn(self) -> Turn:
         """Log the effects and hand over everything that now waits for the log."""
         self.log_effects()
+        self.hand_over()
         turn, self._turn = self._turn, Turn()
         turn.position = self.position
         turn.lineage = self._lineage.take_waiting()

@@ -26,7 +26,7 @@ from dayfly.engine.inputs import (
 )
 from dayfly.engine.policy.load import policy_from_source
 
-__all__ = ["COLUMNS", "decode_inputs", "encode_inputs"]
+__all__ = ["COLUMNS", "Events", "decode_inputs", "encode_inputs", "events_of"]
 
 COLUMNS: Final = (
     ("received_ms", "<i8", 1),
@@ -45,6 +45,7 @@ COLUMNS: Final = (
 )
 """Columns of `EventBatch` on disk: name, type, words per event. The order is the format."""
 
+_ON_DISK: Final = tuple((name, np.dtype(kind)) for name, kind, _ in COLUMNS)
 _FORMAT: Final = 1
 
 
@@ -60,7 +61,9 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Frame).decode
 
 
-class _Events(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Events(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Wire form of a batch: its `COLUMNS`, and form, content and digest of its consent objects."""
+
     columns: list[bytes]
     consents: list[tuple[str, Any, int]]
 
@@ -70,6 +73,7 @@ class _Published(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     source: bytes
 
 
+_decode_events = msgspec.msgpack.Decoder(Events).decode
 _TAGS: Final[dict[str, type[Any]]] = {
     "c": ConsentGiven,
     "w": ConsentWithdrawn,
@@ -94,15 +98,15 @@ def encode_inputs(inputs: Sequence[Input], now_ms: int) -> bytes:
 
 def _wire(item: Input) -> tuple[str, object]:
     if isinstance(item, EventBatch):
-        columns = [_little(getattr(item, name), kind) for name, kind, _ in COLUMNS]
+        columns = [_little(getattr(item, name), kind) for name, kind in _ON_DISK]
         return "e", (columns, [(seen.form, seen.content, seen.digest) for seen in item.consents])
     if isinstance(item, Publish):
         return "p", (item.at_ms, item.policy.source)
     return _TAG_OF[type(item)], item
 
 
-def _little(column: "np.ndarray[Any, Any]", kind: str) -> bytes:
-    return column.astype(kind, copy=False).tobytes()
+def _little(column: "np.ndarray[Any, Any]", kind: "np.dtype[Any]") -> bytes:
+    return (column if column.dtype == kind else column.astype(kind)).tobytes()
 
 
 def decode_inputs(payload: bytes) -> tuple[list[Input], int]:
@@ -112,6 +116,33 @@ def decode_inputs(payload: bytes) -> tuple[list[Input], int]:
         FrameError: the bytes are no such frame, or of a newer format.
         PolicyError: a policy in it is refused by this version.
     """
+    frame = _frame(payload)
+    return [_input(tag, content) for tag, content in frame.inputs], frame.now_ms
+
+
+def events_of(payload: bytes) -> tuple[Events | None, int]:
+    """The columns of a frame that holds one batch of events and nothing else (else None), and its instant.
+
+    A frame without any input, where only time passed, has no column.
+
+    Raises:
+        FrameError: as `decode_inputs`.
+    """
+    frame = _frame(payload)
+    if not frame.inputs:
+        return Events([], []), frame.now_ms
+    if len(frame.inputs) != 1 or frame.inputs[0][0] != "e":
+        return None, frame.now_ms
+    try:
+        events = _decode_events(frame.inputs[0][1])
+    except msgspec.MsgspecError as error:
+        raise FrameError(
+            f"input tag='e' must be readable: {error}; restore the store from a backup"
+        ) from error
+    return _with_all_columns(events), frame.now_ms
+
+
+def _frame(payload: bytes) -> _Frame:
     try:
         frame = _decode(payload)
     except msgspec.MsgspecError as error:
@@ -122,13 +153,21 @@ def decode_inputs(payload: bytes) -> tuple[list[Input], int]:
         raise FrameError(
             f"frame format={frame.format} must be {_FORMAT}; read it with the release that wrote it"
         )
-    return [_input(tag, content) for tag, content in frame.inputs], frame.now_ms
+    return frame
+
+
+def _with_all_columns(events: Events) -> Events:
+    if len(events.columns) != len(COLUMNS):
+        raise FrameError(
+            f"columns={len(events.columns)} must be {len(COLUMNS)}; read the frame with the release that wrote it"
+        )
+    return events
 
 
 def _input(tag: str, content: msgspec.Raw) -> Input:
     try:
         if tag == "e":
-            return _batch(msgspec.msgpack.decode(content, type=_Events))
+            return _batch(_decode_events(content))
         if tag == "p":
             published = msgspec.msgpack.decode(content, type=_Published)
             return Publish(published.at_ms, policy_from_source(published.source))
@@ -142,14 +181,10 @@ def _input(tag: str, content: msgspec.Raw) -> Input:
     return item
 
 
-def _batch(events: _Events) -> EventBatch:
-    if len(events.columns) != len(COLUMNS):
-        raise FrameError(
-            f"columns={len(events.columns)} must be {len(COLUMNS)}; read the frame with the release that wrote it"
-        )
+def _batch(events: Events) -> EventBatch:
     columns = {
         name: _native(data, kind, width)
-        for data, (name, kind, width) in zip(events.columns, COLUMNS, strict=True)
+        for data, (name, kind, width) in zip(_with_all_columns(events).columns, COLUMNS, strict=True)
     }
     consents = tuple(ObservedConsent(form, content, digest) for form, content, digest in events.consents)  # type: ignore[arg-type]
     return EventBatch(**columns, consents=consents)

@@ -102,6 +102,7 @@ class Keeper:
         """
         host = self._host
         host.log_effects()
+        host.hand_over()
         if roll:
             self._log.turn()
         self._since = self._monotonic()

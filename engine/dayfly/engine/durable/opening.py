@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from dayfly.engine.deadletters import DeadLetters, DeadLetterSettings
 from dayfly.engine.durable.backup import Backups
+from dayfly.engine.durable.checkpoints import Checkpoints
 from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.erasure import Erasures
 from dayfly.engine.durable.feed import Feed
@@ -20,7 +21,7 @@ from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.keeping import Keeper
 from dayfly.engine.durable.loop import Loop
 from dayfly.engine.durable.recording import LineageView
-from dayfly.engine.durable.recovery import Recovered, fresh_parts, recover
+from dayfly.engine.durable.recovery import FeedKept, Recovered, fresh_parts, recover
 from dayfly.engine.durable.release import Releases
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
@@ -103,6 +104,7 @@ class Running:
     recovered: Recovered
     settings: EngineSettings
     forget_probe_days: Callable[[int], object]
+    checkpoints: Checkpoints
     keeper: Keeper = field(init=False)
     erasures: Erasures = field(init=False)
     backups: Backups = field(init=False)
@@ -114,7 +116,6 @@ class Running:
     closed: bool = False
     next_checkpoint_ms: int = 0
     next_upkeep_ms: int = 0
-    signed: int = 0
     viewing: threading.Lock = field(default_factory=threading.Lock)
 
     def do(self, run: Callable[[int], T], *, weight: int = 1) -> T:
@@ -168,6 +169,7 @@ class Running:
                 work.future.set_exception(refused)
         with self.stack:  # whatever goes wrong, keys are destroyed and the folder is released
             self.keeper.stop()
+            self.checkpoints.stop()
             if self.failure is None:
                 self._last_turn()
 
@@ -176,13 +178,14 @@ class Running:
         self.loop.halt()
         self.loop.stop()
         self.keeper.stop()
+        self.checkpoints.stop()
         self.feed.close()
         self.host.engine.fragments.destroy_keys()
 
     def _last_turn(self) -> None:
         """Destroy what is alive, log the deaths, and write a last snapshot so that the next start is quick."""
         self.host.close_fragments()
-        self.signed = len(self.graves)
+        self.checkpoints.signed = len(self.graves)
         self.settle()
         self.keeper.write(*self.keeper.image())
 
@@ -216,15 +219,9 @@ class Running:
     def _sync_views(self, now_ms: int) -> None:
         self.releases.durable(self.log.durable)  # the committer's thread may not have come to tell it
         self.write_views()
-        self._sign(now_ms)
+        self.checkpoints.sign_now(self.host.engine.fragments, now_ms)
         with self.viewing:
             self.views.sync()
-
-    def _sign(self, now_ms: int) -> None:
-        """Make the tombstone log durable and sign it, where it has grown."""
-        if len(self.graves) > self.signed:
-            self.host.engine.fragments.checkpoint(now_ms)
-            self.signed = len(self.graves)
 
     def start(self, policy: Policy | None) -> None:
         """Bury the lost, do what was left undone, publish a changed policy, and start the thread."""
@@ -241,9 +238,10 @@ class Running:
     def after_turn(self, now_ms: int) -> None:
         """Keep views, checkpoints and snapshots up; on the engine's thread."""
         self.write_views()
+        self.checkpoints.go_on(self.log.durable)
         if now_ms >= self.next_checkpoint_ms:
             self.next_checkpoint_ms = now_ms + self.settings.checkpoint_ms
-            self._sign(now_ms)
+            self.checkpoints.begin(self.host.engine.fragments, self.host.position, now_ms)
             self.views.flush()
         if now_ms >= self.next_upkeep_ms:
             self.next_upkeep_ms = now_ms + UPKEEP_MS
@@ -322,6 +320,7 @@ def open_store(
             log.frames(found[0]),
             series=series_of(secrets.lineage),
             progress=progress,
+            kept=FeedKept(settings.feed_retention_ms, settings.feed_items),
             expected_people=settings.expected_people,
         )
         base = _Base(folder, keys.tenant_id, log, files, slots, secrets, recovered, stack)
@@ -466,6 +465,7 @@ def _assembled(
         recovered=recovered,
         settings=settings,
         forget_probe_days=_probe_days(secrets, base.slots),
+        checkpoints=Checkpoints(graves),
     )
     heal_views(views, recovered)
     running.keeper = Keeper(

@@ -101,18 +101,15 @@ class LineageView:
         return [partial(write, position) for position, write in waiting]
 
     def explain(self, jti: str, field: str) -> Explanation:
-        """From the vault."""
-        self.vault.flush()
+        """From the vault, which also finds what it has not written yet."""
         return self.vault.explain(jti, field)
 
     def explain_all(self, jti: str) -> tuple[Explanation, ...]:
-        """From the vault."""
-        self.vault.flush()
+        """From the vault, which also finds what it has not written yet."""
         return self.vault.explain_all(jti)
 
     def jti_of(self, order_id: str) -> str:
-        """From the vault."""
-        self.vault.flush()
+        """From the vault, which also finds what it has not written yet."""
         return self.vault.jti_of(order_id)
 
     def sync(self) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from dayfly.engine.durable.effects import Effects, Ended, Minted
-from dayfly.engine.durable.feed import FeedItem, items_of
+from dayfly.engine.durable.feed import FeedItem, item_count, items_of
 from dayfly.engine.durable.recording import RecordedCounts
 from dayfly.engine.errors import FrameError
 from dayfly.privacy.audit_log import AuditHead
@@ -77,8 +77,8 @@ class Standing:
         self.erasing: dict[int, tuple[bytes, ...]] = {}
         self.purging = 0
 
-    def fold(self, effects: Effects) -> list[FeedItem]:
-        """Take one frame of effects in; returns its feed items."""
+    def fold(self, effects: Effects) -> None:
+        """Take one frame of effects in."""
         self.covers = max(self.covers, effects.covers)
         for minted in effects.minted:
             self.alive[minted.jti] = Alive(minted)
@@ -110,9 +110,11 @@ class Standing:
         if effects.erased:
             self.erasing = {at: names for at, names in self.erasing.items() if at > effects.erased}
             self.purging = 0 if self.purging <= effects.erased else self.purging
-        items = items_of(effects, self._series)
-        self.next_item = effects.first_item + len(items)
-        return items
+        self.next_item = effects.first_item + item_count(effects)
+
+    def items_of(self, effects: Effects) -> list[FeedItem]:
+        """Feed items of a frame of effects."""
+        return items_of(effects, self._series)
 
     def to_bytes(self, items: Iterable[FeedItem]) -> bytes:
         """For a snapshot, with the feed items to keep."""

@@ -17,6 +17,7 @@ from dayfly.engine.catalog import NULL, Catalog
 from dayfly.engine.decisions import DeadLetter, Decisions
 from dayfly.engine.errors import FrameError
 from dayfly.engine.events import EventBatch
+from dayfly.engine.health.gathering import Counted, Gathered, columns_of
 from dayfly.engine.inputs import Input, Publish
 from dayfly.engine.intake import IntakeResult, RejectedEvent
 
@@ -41,7 +42,7 @@ HOURS_KEPT: Final = 24 * (DAYS_KEPT + 1)
 LATE_HOURS_KEPT: Final = 25
 BUCKETS_PER_OCTAVE: Final = 4
 BUCKETS: Final = 40 * BUCKETS_PER_OCTAVE
-AT_ONCE: Final = 4_096
+AT_ONCE: Final = 1_024
 """Events that wait to be counted together: a call of NumPy costs as much as a hundred events."""
 
 _FORMAT: Final = 1
@@ -113,9 +114,7 @@ class ChannelMeter:
         self._hours: dict[int, Book] = {}
         self._late: dict[int, dict[str, Lateness]] = {}
         self._fields: dict[int, Book] = {}
-        self._waiting: list[EventBatch] = []
-        self._waiting_ms: list[int] = []
-        self._waiting_events = 0
+        self._waiting = Gathered(AT_ONCE)
         self._hour = 0
         self._use(catalog)
 
@@ -139,16 +138,32 @@ class ChannelMeter:
         for item in inputs:
             if isinstance(item, EventBatch) and len(item.time_ms):
                 self._add(item, now_ms)
+        self._decided(inputs, now_ms, decisions)
+        for item in inputs:
+            if isinstance(item, Publish):
+                self.flush()
+                self._use(item.policy.catalog)
+
+    def joined(self, batch: EventBatch, at_ms: npt.NDArray[np.int64], decisions: Decisions) -> None:
+        """Count the events of several frames of one channel and one hour as if they had come one by one.
+
+        Args:
+            batch: The events of all of them.
+            at_ms: int64[N], the instant after each event's frame, never falling.
+            decisions: What the shard decided.
+        """
+        first_ms, last_ms = int(at_ms[0]), int(at_ms[-1])
+        self._begin_hour(first_ms)
+        self._count(columns_of(batch, at_ms))
+        self._decided([batch], last_ms, decisions)
+
+    def _decided(self, inputs: Sequence[Input], now_ms: int, decisions: Decisions) -> None:
         for kind in _BY_CALL:
             number = decisions.counts.get(kind, 0)
             if number:
                 self._book(kind, self._channel_of(inputs), "", number, now_ms)
         if decisions.dead_letters:
             self.letters(decisions.dead_letters, now_ms, late=True)
-        for item in inputs:
-            if isinstance(item, Publish):
-                self.flush()
-                self._use(item.policy.catalog)
 
     def letters(
         self, letters: Iterable[RejectedEvent | DeadLetter], now_ms: int, *, late: bool = False
@@ -186,16 +201,20 @@ class ChannelMeter:
         self.letters(result.dead_letters, now_ms)
 
     def _add(self, batch: EventBatch, now_ms: int) -> None:
+        self._begin_hour(now_ms)
+        if not self._waiting.fits(len(batch.time_ms)):
+            self.flush()
+        if self._waiting.fits(len(batch.time_ms)):
+            self._waiting.add(batch, now_ms)
+        else:
+            self._count(columns_of(batch, np.full(len(batch.time_ms), now_ms, np.int64)))
+
+    def _begin_hour(self, now_ms: int) -> None:
         hour = now_ms // HOUR_MS
         if hour != self._hour:
             self.flush()
             self._hour = hour
         self.since_ms = self.since_ms or now_ms
-        self._waiting.append(batch)
-        self._waiting_ms.append(now_ms)
-        self._waiting_events += len(batch.time_ms)
-        if self._waiting_events >= AT_ONCE:
-            self.flush()
 
     def _book(self, kind: str, channel: str, detail: str, number: int, now_ms: int) -> None:
         key = (kind, channel, detail)
@@ -231,17 +250,14 @@ class ChannelMeter:
 
     def flush(self) -> None:
         """Count the events that wait."""
-        if not self._waiting:
-            return
-        batches, self._waiting, self._waiting_events = self._waiting, [], 0
-        instants, self._waiting_ms = self._waiting_ms, []
-        channel = np.concatenate([batch.channel for batch in batches])
-        kind = np.concatenate([batch.type for batch in batches])
-        late_ms = np.concatenate([batch.received_ms - batch.time_ms for batch in batches])
-        self._note_last(channel, np.repeat(instants, [len(batch) for batch in batches]))
-        self._count_rows(channel, kind)
-        self._count_lateness(channel, late_ms)
-        self._count_fields(batches, channel, kind)
+        if len(self._waiting):
+            self._count(self._waiting.take())
+
+    def _count(self, events: Counted) -> None:
+        self._note_last(events.channel, events.at_ms)
+        self._count_rows(events.channel, events.kind)
+        self._count_lateness(events.channel, events.late_ms)
+        self._count_fields(events)
 
     def _note_last(self, channel: npt.NDArray[np.int32], at_ms: npt.NDArray[np.int64]) -> None:
         latest = np.zeros(len(self._catalog.channels), np.int64)
@@ -271,15 +287,14 @@ class ChannelMeter:
             classes += np.bincount(_buckets(late), minlength=BUCKETS)
             page[name] = (classes, max(worst, int(late.max())))
 
-    def _count_fields(
-        self, batches: Sequence[EventBatch], channel: npt.NDArray[np.int32], kind: npt.NDArray[np.int32]
-    ) -> None:
+    def _count_fields(self, events: Counted) -> None:
+        channel, kind = events.channel, events.kind
         book = self._kept(self._fields, self._hour // 24, DAYS_KEPT + 1)
         types = self._catalog.types
         declared = kind >= 0
         for cell, count in _counted(channel[declared] * np.int64(len(types)) + kind[declared]):
             book[self._catalog.channels[cell // len(types)], types[cell % len(types)].name, ""] += count
-        cells = _missing_cells(batches, channel, kind, self._widths, self._bases)
+        cells = _missing_cells(events, self._widths, self._bases)
         fields = len(self._named)
         for cell, count in _counted(cells):
             event, field = self._named[cell % fields]
@@ -393,22 +408,17 @@ def _counted(cells: npt.NDArray[np.int64]) -> Iterable[tuple[int, int]]:
 
 
 def _missing_cells(
-    batches: Sequence[EventBatch],
-    channel: npt.NDArray[np.int32],
-    kind: npt.NDArray[np.int32],
+    events: Counted,
     widths: npt.NDArray[np.int64],
     bases: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
     """For each absent value of a declared field its channel and field as one number: channel * fields + field."""
-    values = np.concatenate([batch.values for batch in batches])
-    starts = np.cumsum([0, *(len(batch.values) for batch in batches[:-1])])
-    moved = np.repeat(starts, [len(batch) for batch in batches])
-    offset = np.concatenate([batch.value_offset for batch in batches]) + moved
+    channel, kind, offset = events.channel, events.kind, events.offset
     order: npt.NDArray[np.intp] | None = None
     if len(offset) > 1 and bool((offset[1:] < offset[:-1]).any()):
         order = np.argsort(offset, kind="stable")
         offset = offset[order]
-    absent = np.flatnonzero(values == NULL)
+    absent = np.flatnonzero(events.values == NULL)
     # Rows without fields share their offset with the row behind them, so the last one that begins here is the owner.
     owner = np.searchsorted(offset, absent, side="right") - 1
     absent, owner = absent[owner >= 0], owner[owner >= 0]

@@ -4,7 +4,6 @@ It keeps blocks and rule texts, never values: a copy of the store is not a copy 
 digests, which only serve to erase.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
@@ -14,8 +13,10 @@ import msgspec
 from dayfly.engine.errors import LineageError
 from dayfly.privacy.fragments import FragmentOrder
 
-from .block import Covered, covered, decode
-from .explain import Explanation, FragmentLineage, explain_field
+from .block import Covered, covered
+from .entry import SUBJECT_BYTES, Entry, decode_entry, encode_entry, subject_digest
+from .explain import FragmentLineage
+from .explaining import Explaining
 from .records import FileRecords, MemoryRecords, Records
 from .shape import LineageShape, shape_from_bytes
 
@@ -23,29 +24,9 @@ __all__ = ["DEFAULT_MAX_FRAGMENTS", "LineageStore", "check_lineage"]
 
 DEFAULT_MAX_FRAGMENTS: Final = 1_000_000
 _SHAPE, _FRAGMENT, _MERGE = 1, 2, 3
-_SUBJECT_BYTES: Final = 16
 
 
-class _Entry(msgspec.Struct, frozen=True, array_like=True):
-    """Wire form of a fragment record."""
-
-    jti: str
-    order_id: str
-    subject: bytes
-    audience: str
-    purpose: str
-    topic: str
-    trigger_event: bytes
-    issued_at_ms: int
-    expires_at_ms: int
-    block: bytes
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Entry).decode
-
-
-class LineageStore:
+class LineageStore(Explaining):
     """Lineage of the newest `max_fragments` fragments; older ones are erased as new ones come.
 
     Not thread-safe: one writer and its readers share one thread or a lock.
@@ -111,19 +92,8 @@ class LineageStore:
                 consents, or `jti` or the order has other lineage already.
         """
         check_lineage(order, self._shape)
-        entry = _Entry(
-            jti,
-            order.order_id,
-            self._digest(order.subject),
-            order.audience,
-            order.purpose,
-            order.topic,
-            order.trigger_id,
-            order.issued_at_ms,
-            order.expires_at_ms,
-            order.lineage,
-        )
-        payload = _encode(entry)
+        entry = Entry.of(jti, order, self._digest(order.subject))
+        payload = encode_entry(entry)
         if jti in self._positions or order.order_id in self._orders:
             known = self._positions.get(jti)
             if known is None or self._records.read(known) != payload:
@@ -140,42 +110,7 @@ class LineageStore:
             LineageError: unknown, erased, or older than what the store keeps.
         """
         entry = self._entry(jti)
-        block = decode(entry.block)
-        return FragmentLineage(
-            jti=jti,
-            order_id=entry.order_id,
-            audience=entry.audience,
-            purpose=entry.purpose,
-            topic=entry.topic,
-            trigger_event=entry.trigger_event,
-            issued_at_ms=entry.issued_at_ms,
-            expires_at_ms=entry.expires_at_ms,
-            block=block,
-            shape=self._shape(block.shape),
-        )
-
-    def explain(self, jti: str, field: str) -> Explanation:
-        """Why the audience of fragment `jti` sees `field`.
-
-        Raises:
-            LineageError: no such fragment or field, or the fragment left the field out.
-        """
-        explanation = explain_field(self.fragment(jti), field)
-        if explanation is None:
-            raise LineageError(
-                f"field={field!r} must be in fragment {jti!r}, which left it out; ask for another field"
-            )
-        return explanation
-
-    def explain_all(self, jti: str) -> tuple[Explanation, ...]:
-        """Explanations of all fields of fragment `jti`, in the trigger's order.
-
-        Raises:
-            LineageError: no such fragment.
-        """
-        fragment = self.fragment(jti)
-        found = (explain_field(fragment, spec.name) for spec in fragment.shape.fields)
-        return tuple(explanation for explanation in found if explanation is not None)
+        return entry.lineage(self._shape)
 
     def jti_of(self, order_id: str) -> str:
         """Fragment that was minted for an order.
@@ -216,9 +151,7 @@ class LineageStore:
         self._records.close()
 
     def _digest(self, subject: bytes) -> bytes:
-        return hashlib.blake2b(
-            subject, digest_size=_SUBJECT_BYTES, key=self._subject_key, person=b"dayfly-lineage-s"
-        ).digest()
+        return subject_digest(subject, self._subject_key)
 
     def _shape(self, digest: bytes) -> LineageShape:
         shape = self._shapes.get(digest)
@@ -228,13 +161,13 @@ class LineageStore:
             )
         return shape
 
-    def _entry(self, jti: str) -> _Entry:
+    def _entry(self, jti: str) -> Entry:
         position = self._positions.get(jti)
         if position is None:
             raise LineageError(
                 f"jti={jti!r} must be among the newest {self._max_fragments} fragments and not erased; check the id"
             )
-        return _decode(self._records.read(position))
+        return decode_entry(self._records.read(position))
 
     def _load(self, position: int, kind: int, payload: bytes) -> None:
         if kind == _SHAPE:
@@ -242,20 +175,20 @@ class LineageStore:
             self._shapes[shape.digest] = shape
         elif kind == _FRAGMENT:
             try:
-                entry = _decode(payload)
+                entry = decode_entry(payload)
             except msgspec.MsgspecError as error:
                 raise LineageError(
                     f"fragment record at {position} must be readable: {error}; restore it from a copy"
                 ) from error
             self._index(entry, position)
-        elif kind == _MERGE and len(payload) == 2 * _SUBJECT_BYTES:
-            self._merge(payload[:_SUBJECT_BYTES], payload[_SUBJECT_BYTES:], position)
+        elif kind == _MERGE and len(payload) == 2 * SUBJECT_BYTES:
+            self._merge(payload[:SUBJECT_BYTES], payload[SUBJECT_BYTES:], position)
         else:
             raise LineageError(
                 f"record kind={kind} at {position} must be known; read it with the release that wrote it"
             )
 
-    def _index(self, entry: _Entry, position: int) -> None:
+    def _index(self, entry: Entry, position: int) -> None:
         self._positions[entry.jti] = position
         self._orders[entry.order_id] = entry.jti
         self._subjects.setdefault(self._owner(entry.subject), {})[entry.jti] = None

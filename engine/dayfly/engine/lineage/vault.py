@@ -10,18 +10,14 @@ under a data key of its own and destroy that at erasure. After an erasure a file
 whose the missing ones were.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
-
-import msgspec
 
 from dayfly.engine.errors import LineageError
 from dayfly.privacy.fragments import FragmentOrder
 from dayfly.privacy.keys import DataKeys
 
-from .block import decode
+from .entry import Entry, decode_entry, encode_entry, subject_digest
 from .explain import FragmentLineage
 from .explaining import Explaining
 from .shape import LineageShape, shape_from_bytes
@@ -32,27 +28,7 @@ from .vault_records import VaultRecords
 
 __all__ = ["LineageVault", "VaultSettings"]
 
-_SUBJECT_BYTES: Final = 16
 _JTI, _ORDER, _SUBJECT = b"j", b"o", b"s"
-
-
-class _Entry(msgspec.Struct, frozen=True, array_like=True):
-    """What is sealed of a fragment."""
-
-    jti: str
-    order_id: str
-    subject: bytes
-    audience: str
-    purpose: str
-    topic: str
-    trigger_event: bytes
-    issued_at_ms: int
-    expires_at_ms: int
-    block: bytes
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Entry).decode
 
 
 class LineageVault(Explaining):
@@ -148,20 +124,7 @@ class LineageVault(Explaining):
         if period is None:
             return
         subject = self._digest(order.subject)
-        payload = _encode(
-            _Entry(
-                jti,
-                order.order_id,
-                subject,
-                order.audience,
-                order.purpose,
-                order.topic,
-                order.trigger_id,
-                order.issued_at_ms,
-                order.expires_at_ms,
-                order.lineage,
-            )
-        )
+        payload = encode_entry(Entry.of(jti, order, subject))
         by_jti, by_order = period.name(_JTI, jti.encode()), period.name(_ORDER, order.order_id.encode())
         for name in (by_jti, by_order):
             for number in self._records.numbers(period, name, whole=self._records.may_repeat(position)):
@@ -257,19 +220,7 @@ class LineageVault(Explaining):
                 break
         else:
             raise LineageError(f"jti={jti!r} must be a fragment whose lineage is kept; check the id")
-        block = decode(entry.block)
-        return FragmentLineage(
-            jti=jti,
-            order_id=entry.order_id,
-            audience=entry.audience,
-            purpose=entry.purpose,
-            topic=entry.topic,
-            trigger_event=entry.trigger_event,
-            issued_at_ms=entry.issued_at_ms,
-            expires_at_ms=entry.expires_at_ms,
-            block=block,
-            shape=self._shape(block.shape),
-        )
+        return entry.lineage(self._shape)
 
     def jti_of(self, order_id: str) -> str:
         """Fragment that was minted for an order.
@@ -282,21 +233,21 @@ class LineageVault(Explaining):
                 return entry.jti
         raise LineageError(f"order_id={order_id!r} must have a fragment whose lineage is kept; check the id")
 
-    def _find(self, kind: bytes, value: str) -> Iterable[_Entry]:
+    def _find(self, kind: bytes, value: str) -> Iterable[Entry]:
         """Entries that bear a name, the newest period first."""
         encoded = value.encode()
         for period in self._records.readable():
             for number in self._records.numbers(period, period.name(kind, encoded)):
                 payload = self._records.read(period, number)
                 if payload is not None:
-                    yield _decode(payload)
+                    yield decode_entry(payload)
 
     def _of_person(self, period: Period, digest: bytes) -> list[int]:
         """Records of a person in a period, also those whose secret an interrupted erasure has destroyed."""
         found = []
         for number in self._records.numbers(period, period.name(_SUBJECT, digest)):
             payload = self._records.read(period, number)
-            if payload is None or _decode(payload).subject == digest:
+            if payload is None or decode_entry(payload).subject == digest:
                 found.append(number)
         return found
 
@@ -304,7 +255,7 @@ class LineageVault(Explaining):
         known = self._records.read(period, number)
         if known is None or known == payload:
             return known is not None
-        entry = _decode(known)
+        entry = decode_entry(known)
         if entry.jti == jti or entry.order_id == order_id:
             raise LineageError(
                 f"jti={jti!r} or its order must not have lineage already; mint a new fragment for new content"
@@ -312,9 +263,7 @@ class LineageVault(Explaining):
         return False
 
     def _digest(self, subject: bytes) -> bytes:
-        return hashlib.blake2b(
-            subject, digest_size=_SUBJECT_BYTES, key=self._subject_key, person=b"dayfly-lineage-s"
-        ).digest()
+        return subject_digest(subject, self._subject_key)
 
     def _shape(self, digest: bytes) -> LineageShape:
         shape = self._shapes.get(digest)

@@ -25,6 +25,7 @@ SECRET_BYTES: Final = 16
 _MAGIC: Final = b"DFLSEC1\r\n".ljust(16, b"\0")
 _HEAD_BYTES: Final = 32
 _NONCE: Final = bytes(12)  # every record has a key of its own, used once
+_AHEAD_BYTES: Final = 1 << 16
 _NO_SECRET: Final = bytes(SECRET_BYTES)
 
 
@@ -104,8 +105,14 @@ class Secrets:
     def write(self, serial: int, first: int, secrets: bytes) -> None:
         """Write the secrets of records from `first` on; durable when this returns."""
         file = self._open(serial, os.O_RDWR | os.O_CREAT)
+        start = _HEAD_BYTES + SECRET_BYTES * first
+        end = start + len(secrets)
         try:
-            _write(file, secrets, _HEAD_BYTES + SECRET_BYTES * first)
+            if (
+                end > os.fstat(file).st_size
+            ):  # into zeros that are there already it is made durable without the journal
+                _write(file, bytes(_AHEAD_BYTES), end)
+            _write(file, secrets, start)
             os.fdatasync(file)
         finally:
             os.close(file)

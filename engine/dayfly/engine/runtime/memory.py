@@ -33,6 +33,7 @@ from dayfly.engine.lineage.seam import LineageReads
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.runtime.gate import Gate
 from dayfly.engine.runtime.keys import EngineKeys
+from dayfly.engine.shard.orders import ORDER_ID_CHARS
 from dayfly.engine.shard.shard import Shard
 from dayfly.privacy.audit_log import GENESIS, AuditHead, AuditLog
 from dayfly.privacy.consent import ConsentRecord
@@ -371,6 +372,10 @@ class MemoryEngine:
             return self.lineage.explain_all(self._jti(fragment_id))
 
     def _jti(self, fragment_id: str) -> str:
+        if (
+            len(fragment_id) != ORDER_ID_CHARS
+        ):  # to look for it among the orders would cost as much as all the rest
+            return fragment_id
         try:
             return self.lineage.jti_of(fragment_id)
         except LineageError:

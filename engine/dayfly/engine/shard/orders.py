@@ -21,9 +21,11 @@ from dayfly.privacy.consent import INT64_MAX, ConsentRecord, Decision, PersonCon
 from dayfly.privacy.errors import InvalidConsent
 from dayfly.privacy.fragments import ConsentRef, FragmentOrder, OrderField
 
-__all__ = ["LiveOrder", "Orders", "recalls"]
+__all__ = ["ORDER_ID_CHARS", "LiveOrder", "Orders", "recalls"]
 
 _ID_BYTES: Final = 16
+ORDER_ID_CHARS: Final = 2 * _ID_BYTES
+"""Length of the hexadecimal id of an order."""
 _NAMED: Final = 8
 """Events of a field that lineage may name."""
 

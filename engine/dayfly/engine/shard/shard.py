@@ -82,16 +82,18 @@ class Shard:
         self.waiting = WaitingRoom()
         self.aliases: dict[int, tuple[bytes, ...]] = {}
         self._out = _Outbox()
-        self._batch: EventBatch | None = None
+        self._told = True
 
     # --- applying ---------------------------------------------------------------------------------------------------
 
-    def apply(self, inputs: Sequence[Input], now_ms: int) -> Decisions:
+    def apply(self, inputs: Sequence[Input], now_ms: int, *, told: bool = True) -> Decisions:
         """Take inputs in, in order, then let time pass up to `now_ms`.
 
         Args:
             inputs: Events by column and everything else by value; an instant before the clock counts as the clock.
             now_ms: Where the clock is afterwards (it never goes back).
+            told: False: tag changes and refusals of events are not made, for a replay of what was told already; the state is
+                the same.
 
         Returns:
             All decisions, by rising sequence.
@@ -101,6 +103,7 @@ class Shard:
         """
         compiled = {id(item): compile_policy(item.policy) for item in inputs if isinstance(item, Publish)}
         before = self._counts()
+        self._told = told
         last = len(inputs) - 1
         for index, item in enumerate(inputs):
             if isinstance(
@@ -336,6 +339,9 @@ class Shard:
             return
         core.control[kernels_layout.EMITTED] = 0
         emitted = core.emitted[:count]
+        if not self._told:
+            emitted = emitted[emitted[:, 0] == kernels_layout.DEAD]
+            count = len(emitted)
         names = core.names[emitted[:, 2]].astype("<u8", copy=False).view("V16")[:, 0]
         tags, rows, subjects = self.arrays.compiled.tag_names, emitted.tolist(), names.tolist()
         changes = [

@@ -9,7 +9,7 @@ one for each frame (0.6 us for 150 bytes, 16 us for 150 kB here, against 90 us f
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from dayfly.engine.errors import LogFailed, StoreError, StoreTimeout
@@ -95,22 +95,24 @@ class Committer:
         """Begin."""
         self._thread.start()
 
-    def append(self, kind: int, payload: bytes) -> int:
-        """Buffer a frame; waits while the buffer is full.
+    def append(self, frames: Sequence[tuple[int, bytes]]) -> int:
+        """Buffer frames, kind and payload each; waits while the buffer is full. Returns the position of the last.
 
         Raises:
             LogFailed: failed or closed.
         """
-        size = frame_bytes(payload)
         limit = self._settings.max_buffer_bytes
         with self._lock:
-            while self._buffered_bytes and self._buffered_bytes + size > limit and self._open():
-                self._progress.wait()
-            if not self._open():
-                raise self._refusal()
-            self._frames.append((kind, payload))
-            self._buffered_bytes += size
-            self._newest += 1
+            for frame in frames:
+                size = frame_bytes(frame[1])
+                while self._buffered_bytes and self._buffered_bytes + size > limit and self._open():
+                    self._work.notify()
+                    self._progress.wait()
+                if not self._open():
+                    raise self._refusal()
+                self._frames.append(frame)
+                self._buffered_bytes += size
+                self._newest += 1
             self._work.notify()
             return self._newest
 

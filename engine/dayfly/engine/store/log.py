@@ -156,14 +156,26 @@ class Log:
             data = payload if isinstance(payload, bytes) else bytes(payload)
         else:
             data = b"".join(payload)
+        return self.append_all([(kind, data)])
+
+    def append_all(self, frames: Sequence[tuple[int, bytes]]) -> int:
+        """As `append` for several frames, kind and payload each; returns the position of the last.
+
+        The committer is woken once, when all are there: frames that belong together become durable with one write.
+
+        Raises:
+            LogFailed: the log has failed or is closed.
+            ValueOutOfRange: as `append`; none of the frames was taken.
+        """
         limit = self._workshop.settings.max_payload_bytes
-        if len(data) > limit:
-            raise ValueOutOfRange(
-                f"payload of {len(data)} bytes must have at most {limit}; split it, or set a larger segment_bytes"
-            )
-        if not 0 <= kind <= 255:
-            raise ValueOutOfRange(f"kind={kind} must be 0 to 255; number the kinds of frames so")
-        return self._committer.append(kind, data)
+        for kind, payload in frames:
+            if len(payload) > limit:
+                raise ValueOutOfRange(
+                    f"payload of {len(payload)} bytes must have at most {limit}; split it, or set a larger segment_bytes"
+                )
+            if not 0 <= kind <= 255:
+                raise ValueOutOfRange(f"kind={kind} must be 0 to 255; number the kinds of frames so")
+        return self._committer.append(frames)
 
     def wait(self, position: int, timeout_seconds: float | None = None) -> None:
         """Return when `position` is durable.

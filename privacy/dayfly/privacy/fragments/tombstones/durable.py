@@ -1,5 +1,6 @@
 """A graveyard over the log on disk: the same service, and nothing forgotten when the process ends."""
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -49,6 +50,7 @@ class DurableGraveyard:
             )
         self._log, self._signer, self._ready = log, signer, ready
         self._released = len(log) if ready is not None else None
+        self._keeping = threading.RLock()
         self.minted = max(len(log), 0 if newest is None else newest.minted)
 
     def __len__(self) -> int:
@@ -105,10 +107,11 @@ class DurableGraveyard:
         if self._ready is not None:
             self._ready(size)
             self._released = size
-        checkpoint = Checkpoint(self._signer.name, size, self._log.root(), self.minted, live, now_ms)
-        note = sign_note(checkpoint.text(), self._signer)
-        self._log.checkpoint(note, checkpoint)
-        return note
+        with self._keeping:
+            checkpoint = self.begin(live, now_ms)
+            note = sign_note(checkpoint.text(), self._signer)
+            self._log.checkpoint(note, checkpoint)
+            return note
 
     def receipt(self, jti: str, live: int, now_ms: int) -> DeletionReceipt | None:
         """Receipt of a dead fragment under the newest checkpoint, or a new one where that does not cover it yet."""
@@ -116,10 +119,11 @@ class DurableGraveyard:
         if found is None:
             return None
         index, stone = found
-        if self._log.newest is None or index >= self._log.newest.size:
-            self.checkpoint(live, now_ms)
-        proof = self._log.inclusion_proof(index, self._log.newest.size if self._log.newest else 0)
-        return DeletionReceipt(tombstone=stone, index=index, proof=proof, checkpoint=self._log.note)
+        with self._keeping:  # note and size are of one checkpoint
+            if self._log.newest is None or index >= self._log.newest.size:
+                self.checkpoint(live, now_ms)
+            proof = self._log.inclusion_proof(index, self._log.newest.size if self._log.newest else 0)
+            return DeletionReceipt(tombstone=stone, index=index, proof=proof, checkpoint=self._log.note)
 
     def consistency(self, old_size: int, size: int) -> tuple[bytes, ...]:
         """Proof that the log of `size` only appended to that of `old_size`."""
@@ -131,11 +135,37 @@ class DurableGraveyard:
         """Entries from index `since` on, for the host's own log."""
         return tuple(self._log.entries(since))
 
-    def release(self, size: int) -> None:
-        """The first `size` entries are durable in the host's log: they may go to disk here."""
+    def release(self, size: int, *, at_once: bool = False) -> None:
+        """The first `size` entries are durable in the host's log: they may go to disk here.
+
+        Args:
+            size: Entries.
+            at_once: Hand them to the operating system now, and not some hundreds together.
+        """
         if self._released is not None:
             self._released = max(self._released, size)
             self._flush(self._released)
+        if at_once:
+            self._log.flush(size)
+
+    def begin(self, live: int, now_ms: int) -> Checkpoint:
+        """What a checkpoint of the log as it stands says.
+
+        Args:
+            live: Fragments alive.
+            now_ms: Current time.
+        """
+        return Checkpoint(self._signer.name, len(self), self._log.root(), self.minted, live, now_ms)
+
+    def finish(self, checkpoint: Checkpoint) -> None:
+        """Sign what `begin` gave and keep it, durably; from any thread, while others append. Nothing where a newer one is kept.
+
+        The host's log must be durable that far, and the entries released `at_once`.
+        """
+        with self._keeping:
+            newest = self._log.newest
+            if newest is None or newest.at_ms <= checkpoint.at_ms:
+                self._log.keep(sign_note(checkpoint.text(), self._signer), checkpoint)
 
     def close(self) -> None:
         """Write what may be written, and close the log. `FragmentService.close` signs the last checkpoint before."""

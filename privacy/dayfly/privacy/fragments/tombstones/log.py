@@ -126,6 +126,10 @@ class TombstoneLog:
     def checkpoint(self, note: str, checkpoint: Checkpoint) -> None:
         """Make all entries durable, then keep a checkpoint over them."""
         self.flush()
+        self.keep(note, checkpoint)
+
+    def keep(self, note: str, checkpoint: Checkpoint) -> None:
+        """Make durable what was flushed, then keep a checkpoint over it; beside appends and flushes of another thread."""
         os.fdatasync(self._entries)
         self._tree.sync()
         self._kept.add(note, checkpoint)

@@ -1,0 +1,114 @@
+"""Replay joins frames of events; what comes out is what frame by frame would give, wherever the log ends."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dayfly.engine.durable import recovery
+from dayfly.engine.durable.host import EFFECTS, INPUTS
+from dayfly.engine.durable.joining import joined, piece_of
+from dayfly.engine.durable.recovery import FeedKept, Recovered, StoredFrame, recover
+
+from .breaking import ONE_BY_ONE, Contents, contents
+from .shop import Shop
+from .test_replay import Life, series
+
+
+def lived(folder: pytest.TempPathFactory, seed: int, steps: int) -> Contents:
+    """What a random day leaves on disk."""
+    shop = Shop(folder.mktemp("joined"), seed=seed)
+    engine = shop.open(log=ONE_BY_ONE)
+    life = Life(shop, seed)
+    for _ in range(steps):
+        life.step()
+        life.view(life.chance.choice(life.USERS))
+        life.view(life.chance.choice(life.USERS))
+    found = contents(shop.crashed_copy(), shop.keys)
+    engine.close()
+    return found
+
+
+def told(recovered: Recovered) -> tuple[object, ...]:
+    """Everything that a recovery brings back."""
+    return (
+        recovered.shard.snapshot(),
+        recovered.standing.to_bytes(recovered.items),
+        recovered.meter.to_bytes(),
+        recovered.items,
+        recovered.undone_orders,
+        recovered.undone_recalls,
+        recovered.undone_tags,
+        recovered.lineage,
+        recovered.audit,
+        recovered.events,
+        recovered.frames,
+        recovered.position,
+    )
+
+
+@settings(max_examples=6)
+@given(seed=st.integers(0, 2**32), data=st.data())
+def test_frames_joined_in_any_way_give_what_each_alone_gives_at_any_end_of_the_log(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, data: st.DataObject
+) -> None:
+    found = lived(tmp_path_factory, seed, 25)
+    cut = data.draw(st.integers(0, len(found.frames)))
+    at_once = data.draw(st.sampled_from([2, 3, 10, 4_096]))
+
+    def again(frames: Sequence[StoredFrame]) -> Recovered:
+        return recover(found.position, found.parts, frames, series=series)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "piece_of", lambda _position, _payload: None)
+        alone = again(found.frames[:cut])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "AT_ONCE", at_once)
+        assert told(again(found.frames[:cut])) == told(alone)
+
+
+def test_frames_of_events_are_applied_in_few_calls(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = Shop(tmp_path_factory.mktemp("few"))
+    engine = shop.open(log=ONE_BY_ONE)
+    for number in range(60):
+        shop.act(
+            f"u-{number % 5}", "Product Viewed", product_id="p", category="sofa", material="oak", price=1
+        )
+    found = contents(shop.crashed_copy(), shop.keys)
+    engine.close()
+    pieces = [piece_of(frame.position, frame.payload) for frame in found.frames if frame.kind == INPUTS]
+    assert len([piece for piece in pieces if piece is not None and piece.size]) == 60
+    calls = []
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        return joined(*given)
+
+    monkeypatch.setattr(recovery, "joined", counted)
+    recovered = recover(found.position, found.parts, found.frames, series=series)
+    assert recovered.events == 60
+    assert len(calls) <= 2
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 5, 10_000])
+def test_only_the_feed_items_that_are_kept_are_made_and_none_in_between_is_missing(
+    tmp_path_factory: pytest.TempPathFactory, kept: int
+) -> None:
+    found = lived(tmp_path_factory, 7, 40)
+    every = recover(found.position, found.parts, found.frames, series=series)
+    tail = recover(found.position, found.parts, found.frames, series=series, kept=FeedKept(items=kept))
+    assert any(frame.kind == EFFECTS for frame in found.frames)
+    assert len(every.items) > 10
+    assert tail.items == every.items[len(every.items) - len(tail.items) :]
+    assert len(tail.items) >= min(kept, len(every.items))
+    assert tail.standing.next_item == every.standing.next_item
+    young = recover(found.position, found.parts, found.frames, series=series, kept=FeedKept(retention_ms=1))
+    newest_ms = every.items[-1].at_ms
+    assert [item for item in young.items if item.at_ms >= newest_ms - 1] == [
+        item for item in every.items if item.at_ms >= newest_ms - 1
+    ]
+    assert len(young.items) < len(every.items)
