@@ -10,6 +10,7 @@
     │   └── BrokenChain                    a hash chain of records or of the audit log does not hold
     ├── DeidentificationError
     ├── TransferRefused
+    ├── AuditFailed                        draws of a mechanism show more loss than it claims
     ├── KeyStoreError
     │   ├── KeyDestroyed                   a data key is gone for good; carries its id and purpose
     │   ├── UnknownKey                     no key of that id, version or name was ever made
@@ -42,6 +43,7 @@ Each message names the value, the rule and the way out.
 """
 
 __all__ = [
+    "AuditFailed",
     "BrokenChain",
     "ConsentError",
     "ConsentRefused",
@@ -114,6 +116,10 @@ class ConsentRefused(ConsentError):  # noqa: N818 - reads as the fact it states
 
 class BrokenChain(ConsentError):  # noqa: N818 - reads as the fact it states
     """A hash chain was cut, reordered or altered."""
+
+
+class AuditFailed(DayflyError):
+    """A lower bound of epsilon, from draws, is above what the mechanism claims."""
 
 
 class TransferRefused(DayflyError):  # noqa: N818 - reads as the fact it states
