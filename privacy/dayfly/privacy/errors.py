@@ -56,6 +56,7 @@ __all__ = [
     "InvalidFragment",
     "InvalidKeySet",
     "InvalidOrder",
+    "InvalidQuery",
     "InvalidReceipt",
     "KeyDestroyed",
     "KeyFileUnsafe",
@@ -73,6 +74,9 @@ __all__ = [
     "MemoryNotLocked",
     "MintRefused",
     "NonceRequired",
+    "QueryTooLarge",
+    "ReleaseFailed",
+    "SandboxError",
     "TombstoneConflict",
     "TombstoneLogError",
     "TransferRefused",
@@ -272,3 +276,22 @@ class KeyringUnavailable(KeyStoreError):  # noqa: N818 - reads as the fact it st
 
 class KmsFailed(KeyStoreError):  # noqa: N818 - reads as the fact it states
     """The key-management service did not wrap or unwrap; the key file and the keys in memory are as before."""
+
+
+# --- sandbox ---------------------------------------------------------------------------------------------------------
+
+
+class SandboxError(DayflyError):
+    """Root of the errors of the privacy sandbox. No message ever holds a value of a row."""
+
+
+class InvalidQuery(SandboxError, ValueError):  # noqa: N818 - reads as the fact it states
+    """A query, document or budget breaks a rule that can be checked without reading a row; nothing was spent."""
+
+
+class QueryTooLarge(InvalidQuery):
+    """The answer would have too many groups, or its numbers could leave the fixed-point range; nothing was spent."""
+
+
+class ReleaseFailed(SandboxError):  # noqa: N818 - reads as the fact it states
+    """A release was paid for and could not be finished. Its loss stays spent, and no number of it is shown."""
