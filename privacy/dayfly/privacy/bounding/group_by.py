@@ -10,7 +10,7 @@ from dayfly.privacy._check import in_range
 from dayfly.privacy.errors import InvalidArgument
 
 from .contribution import MAX_CUSTOMERS, Bounded, Contribution
-from .kernels import Rows, choose_rows
+from .kernels import Rows
 from .lattice import Lattice
 from .salts import SaltedKeys
 from .slots import NO_COUNTS, NO_VALUES, Method, SlotTable, check_method
@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_MAX_GROUPS", "bounded_group_by", "bounded_rows"]
 DEFAULT_MAX_GROUPS: Final = 2**22
 """Most groups a query may have unless it says otherwise."""
 
-_CHUNK_ROWS: Final = 2**18
+_CHUNK_ROWS: Final = 2**22  # 64 MiB of scratch; the slot table passes through the cache once per chunk
 _MOST_GROUPS: Final = 2**31 - 1
 
 
@@ -71,7 +71,7 @@ def bounded_group_by(
     """
     table = _table(customers, groups, group_count, contribution, method, salt, customer_words, group_words)
     for rows in _chunks(customers, groups, values, lattice):
-        table.offer(rows.customers, rows.groups, values=rows.values)
+        table.offer(rows)
     return table.settle(contribution)
 
 
@@ -118,15 +118,13 @@ def bounded_rows(
     """
     table = _table(customers, groups, group_count, contribution, method, salt, customer_words, group_words)
     for rows in _chunks(customers, groups, values, lattice):
-        table.offer(rows.customers, rows.groups, values=rows.values)
-    taken = np.zeros((2, table.arena), np.int32)
+        table.offer(rows)
+    marks = table.no_marks()
     key = SaltedKeys.of(salt).rows[0]
     kept = [np.empty(0, np.int64)]
     first = 0
     for rows in _chunks(customers, groups, values, lattice):
-        chosen = np.zeros(rows.customers.size, np.bool_)
-        choose_rows(table.views(), rows, contribution.rows_per_group, key, taken, chosen)
-        kept.append(np.flatnonzero(chosen) + first)
+        kept.append(table.choose(rows, contribution.rows_per_group, key, marks) + first)
         first += rows.customers.size
     return np.concatenate(kept)
 

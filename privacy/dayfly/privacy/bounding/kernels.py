@@ -8,7 +8,7 @@ offered for that customer, and each slot's count and total cover every row offer
 
 Precondition: codes lie inside the tables (the callers check), and words do not change between offers.
 
-Argument: `limits[c]` is the largest priority in a full table, else the maximum of 64 bits; it never grows, because a group enters a full
+Argument: a customer's limit is the largest priority in a full table, else the maximum of 64 bits; it never grows, because a group enters a full
 table only by replacing one of larger priority. A row is turned away only when L0 groups of smaller `(priority, code)` are held, and those
 are only ever replaced by smaller ones, so a group once turned away or evicted never returns: nothing that is held at the end lost a row,
 and what is held at the end are the L0 smallest. Totals are added modulo 2^64 and counts saturate at 2^31 - 1; both are associative and
@@ -22,16 +22,20 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dayfly.privacy._jit import lean_kernel
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = [
     "COUNT_LIMIT",
+    "FIRST_ROOM",
     "NO_VALUE",
+    "Buckets",
     "Clamp",
+    "Marks",
     "Rows",
     "Settings",
     "Slots",
     "choose_rows",
+    "fill_buckets",
     "offer_rows",
     "round_to_lattice",
     "settle",
@@ -44,8 +48,10 @@ NO_VALUE: Final = -(2**63)
 COUNT_LIMIT: Final = 2**31 - 1
 """Where the count of one (customer, group) saturates."""
 
-_FIRST_ROOM: Final = 4
-_NO_LIMIT: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
+FIRST_ROOM: Final = 4
+"""Slots a customer begins with; a power of two. They double, so that 4, 8, 16, ... in use means that the room is full."""
+
+_LOW: Final = np.uint64(0xFFFFFFFF)
 _MIX_A: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_B: Final = np.uint64(0x94D049BB133111EB)
 _STRIDE: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -70,17 +76,19 @@ _SIP_END: Final = np.uint64(0xFF)
 
 
 class Slots(NamedTuple):
-    """Views of the slot table: one entry per customer, per group, per slot."""
+    """The slot table: one row per customer, per group, per slot.
 
-    customer_words: NDArray[np.uint64]
-    limits: NDArray[np.uint64]
-    starts: NDArray[np.int64]
-    sizes: NDArray[np.int32]
-    rooms: NDArray[np.int32]
+    Attributes:
+        heads: uint64, shape (customers, 2): the customer's word, and the largest priority that may still enter.
+        places: int64, shape (customers, 2): first slot, and number of slots in use.
+        group_words: uint64, shape (groups,).
+        slots: int64, shape (slots, 2): group code in the upper and count in the lower 32 bits, and the total.
+    """
+
+    heads: NDArray[np.uint64]
+    places: NDArray[np.int64]
     group_words: NDArray[np.uint64]
-    groups: NDArray[np.int32]
-    counts: NDArray[np.int32]
-    sums: NDArray[np.int64]
+    slots: NDArray[np.int64]
 
 
 class Rows(NamedTuple):
@@ -92,11 +100,39 @@ class Rows(NamedTuple):
     values: NDArray[np.int64]
 
 
+class Buckets(NamedTuple):
+    """Rows side by side with those of neighbouring customers.
+
+    Attributes:
+        rows: int64, shape (rows, 2): customer code in the upper and group code in the lower 32 bits, and the value.
+        counts: int32, shape (rows,), or empty when every row counts once.
+        offsets: int64, shape (buckets,): scratch.
+        queue: int32: scratch, its size is the length of a block.
+    """
+
+    rows: NDArray[np.int64]
+    counts: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    queue: NDArray[np.int32]
+
+
 class Settings(NamedTuple):
     """What does not change between offers: L0, and 1 for uniform sampling or 0 for first come."""
 
     l0: int
     uniform: int
+
+
+class Marks(NamedTuple):
+    """Where `choose_rows` writes.
+
+    Attributes:
+        taken: int32, shape (slots, 2): rows seen, and rows taken, of each slot.
+        chosen: bool, shape (rows,).
+    """
+
+    taken: NDArray[np.int32]
+    chosen: NDArray[np.bool_]
 
 
 class Clamp(NamedTuple):
@@ -107,7 +143,7 @@ class Clamp(NamedTuple):
     upper: int
 
 
-@lean_kernel
+@inlined_kernel
 def _mix(word: np.uint64) -> np.uint64:
     """A bijection of 64 bits in which every input bit moves every output bit (Stafford's Mix13, as in SplitMix64)."""
     word = (word ^ (word >> _S30)) * _MIX_A
@@ -116,118 +152,145 @@ def _mix(word: np.uint64) -> np.uint64:
 
 
 @lean_kernel
-def offer_rows(
-    slots: Slots, rows: Rows, settings: Settings, used: NDArray[np.int64], queue: NDArray[np.int32], first: int
-) -> int:
-    """Offer `rows[first:]` to the table.
+def fill_buckets(rows: Rows, shift: int, buckets: Buckets) -> int:
+    """Stable counting sort of rows by `customer >> shift`, so that the table's part in use fits a cache.
 
-    Rows are looked at in blocks of `queue.size`: one pass without branches collects those under their customer's limit, a second pass
-    places them. Limits only fall, so the first pass never turns away a row that the second would have placed.
-
-    Args:
-        slots: The table; changed in place.
-        rows: Codes inside the table, or negative.
-        settings: L0 and the method.
-        used: `used[0]` slots of the arena are taken.
-        queue: Scratch.
-        first: Row to begin with.
+    Rows with a negative code or without a value are left out. The order of each customer's rows is kept.
 
     Returns:
-        Number of rows done. Fewer than there are: the arena is full; enlarge it and call again from there.
+        Number of rows put into `buckets`.
     """
-    total = rows.customers.size
+    customers, groups, values = rows.customers, rows.groups, rows.values
+    valued = values.size > 0
     weighted = rows.counts.size > 0
-    valued = rows.values.size > 0
-    l0 = settings.l0
-    uniform = settings.uniform
-    begin = first
-    while begin < total:
-        end = min(begin + queue.size, total)
-        waiting = 0
-        for row in range(begin, end):
-            customer = rows.customers[row]
-            group = rows.groups[row]
-            if customer < 0 or group < 0:
-                continue
-            queue[waiting] = row
-            if _mix(slots.customer_words[customer] ^ slots.group_words[group]) <= slots.limits[customer]:
-                waiting += 1
-        for place in range(waiting):
-            row = queue[place]
-            if valued and rows.values[row] == NO_VALUE:
-                continue
-            customer = rows.customers[row]
-            group = rows.groups[row]
-            start = slots.starts[customer]
-            size = slots.sizes[customer]
-            at = -1
-            for slot in range(start, start + size):
-                if slots.groups[slot] == group:
-                    at = slot
-                    break
-            if at < 0:
-                word = slots.customer_words[customer]
-                if size < l0:
-                    if size == slots.rooms[customer]:
-                        room = min(max(_FIRST_ROOM, 2 * size), l0)
-                        fresh = used[0]
-                        if fresh + room > slots.groups.size:
-                            return row
-                        for slot in range(size):
-                            slots.groups[fresh + slot] = slots.groups[start + slot]
-                            slots.counts[fresh + slot] = slots.counts[start + slot]
-                            slots.sums[fresh + slot] = slots.sums[start + slot]
-                        used[0] = fresh + room
-                        slots.starts[customer] = fresh
-                        slots.rooms[customer] = room
-                        start = fresh
-                    at = start + size
-                    size += 1
-                    slots.sizes[customer] = size
-                elif uniform == 1:
-                    at = _largest(slots, word, start, size)
-                    mine = _mix(word ^ slots.group_words[group])
-                    largest = _mix(word ^ slots.group_words[slots.groups[at]])
-                    if mine > largest or (mine == largest and group > slots.groups[at]):
-                        continue
-                else:
-                    continue
-                slots.groups[at] = group
-                slots.counts[at] = 0
-                slots.sums[at] = 0
-                if uniform == 1 and size == l0:
-                    at_limit = _largest(slots, word, start, size)
-                    slots.limits[customer] = _mix(word ^ slots.group_words[slots.groups[at_limit]])
-            count = np.int64(slots.counts[at])
+    buckets.offsets[:] = 0
+    for row in range(customers.size):
+        customer = customers[row]
+        if customer >= 0 and groups[row] >= 0 and not (valued and values[row] == NO_VALUE):
+            buckets.offsets[np.uint32(customer) >> shift] += 1
+    total = 0
+    for bucket in range(buckets.offsets.size):
+        size = buckets.offsets[bucket]
+        buckets.offsets[bucket] = total
+        total += size
+    for row in range(customers.size):
+        customer = customers[row]
+        group = groups[row]
+        value = values[row] if valued else np.int64(0)
+        if customer >= 0 and group >= 0 and value != NO_VALUE:
+            bucket = np.uint32(customer) >> shift
+            at = np.uint64(buckets.offsets[bucket])
+            buckets.offsets[bucket] += 1
+            buckets.rows[at, 0] = np.int64(customer) << 32 | np.int64(group)
+            buckets.rows[at, 1] = value
             if weighted:
-                count += rows.counts[row]
-            else:
-                count += 1
-            slots.counts[at] = min(count, COUNT_LIMIT)
-            if valued:
-                slots.sums[at] += rows.values[row]
-        begin = end
+                buckets.counts[at] = rows.counts[row]
     return total
 
 
 @lean_kernel
-def _largest(slots: Slots, word: np.uint64, start: int, size: int) -> int:
+def offer_rows(
+    table: Slots, buckets: Buckets, bounds: tuple[int, int], settings: Settings, used: NDArray[np.int64]
+) -> int:
+    """Offer rows `bounds[0]` to `bounds[1]` of `buckets` to the table.
+
+    Rows are looked at in blocks: one pass without branches collects those under their customer's limit, a second pass places them. Limits
+    only fall, so the first pass never turns away a row that the second would have placed.
+
+    Args:
+        table: Changed in place.
+        buckets: Rows with codes inside the table.
+        bounds: First row, and one past the last.
+        settings: L0 and the method.
+        used: `used[0]` slots of the arena are taken.
+
+    Returns:
+        One past the last row done. Less than `bounds[1]`: the arena is full; enlarge it and call again from there.
+    """
+    heads, places, slots, words = table.heads, table.places, table.slots, table.group_words
+    rows, queue = buckets.rows, buckets.queue
+    weighted = buckets.counts.size > 0
+    begin, total = bounds
+    while begin < total:
+        end = min(begin + queue.size, total)
+        waiting = 0
+        for row in range(begin, end):
+            key = np.uint64(rows[np.uint64(row), 0])
+            queue[waiting] = row - begin
+            priority = _mix(heads[key >> _S32, 0] ^ words[key & _LOW])
+            waiting += np.int64(priority <= heads[key >> _S32, 1])
+        for place in range(waiting):
+            row = begin + queue[place]
+            key = np.uint64(rows[np.uint64(row), 0])
+            customer = key >> _S32
+            group = np.int64(key & _LOW)
+            start = places[customer, 0]
+            size = places[customer, 1]
+            at = np.int64(-1)
+            for slot in range(start, start + size):
+                if slots[np.uint64(slot), 0] >> 32 == group:
+                    at = slot
+                    break
+            if at < 0:
+                word = heads[customer, 0]
+                if size < settings.l0:
+                    if size == 0 or (size >= FIRST_ROOM and size & (size - 1) == 0):
+                        fresh = used[0]
+                        room = min(max(FIRST_ROOM, 2 * size), settings.l0)
+                        if fresh + room > slots.shape[0]:
+                            return row
+                        for step in range(size):
+                            slots[fresh + step, 0] = slots[start + step, 0]
+                            slots[fresh + step, 1] = slots[start + step, 1]
+                        used[0] = fresh + room
+                        places[customer, 0] = fresh
+                        start = fresh
+                    at = start + size
+                    size += 1
+                    places[customer, 1] = size
+                elif settings.uniform == 1:
+                    priority = _mix(word ^ words[key & _LOW])
+                    if priority > heads[customer, 1]:
+                        continue
+                    at = _largest(table, word, start, size)
+                    if priority == heads[customer, 1] and group > slots[np.uint64(at), 0] >> 32:
+                        continue
+                else:
+                    continue
+                slots[np.uint64(at), 0] = group << 32
+                slots[np.uint64(at), 1] = 0
+                if settings.uniform == 1 and size == settings.l0:
+                    last = slots[np.uint64(_largest(table, word, start, size)), 0]
+                    heads[customer, 1] = _mix(word ^ words[np.uint64(last) >> _S32])
+            count = slots[np.uint64(at), 0] & COUNT_LIMIT
+            more = np.int64(1)
+            if weighted:
+                more = np.int64(buckets.counts[row])
+            slots[np.uint64(at), 0] += min(more, COUNT_LIMIT - count)
+            slots[np.uint64(at), 1] += rows[np.uint64(row), 1]
+        begin = end
+    return total
+
+
+@inlined_kernel
+def _largest(table: Slots, word: np.uint64, start: int, size: int) -> int:
     """Slot of the largest (priority, group code) among `size` slots from `start`."""
     best = start
-    best_priority = _mix(word ^ slots.group_words[slots.groups[start]])
+    best_group = np.uint64(table.slots[np.uint64(start), 0]) >> _S32
+    best_priority = _mix(word ^ table.group_words[best_group])
     for slot in range(start + 1, start + size):
-        priority = _mix(word ^ slots.group_words[slots.groups[slot]])
-        if priority > best_priority or (
-            priority == best_priority and slots.groups[slot] > slots.groups[best]
-        ):
+        group = np.uint64(table.slots[np.uint64(slot), 0]) >> _S32
+        priority = _mix(word ^ table.group_words[group])
+        if priority > best_priority or (priority == best_priority and group > best_group):
             best = slot
             best_priority = priority
+            best_group = group
     return best
 
 
 @lean_kernel
 def settle(
-    slots: Slots,
+    table: Slots,
     clamp: Clamp,
     counts: NDArray[np.int64],
     sums: NDArray[np.int64],
@@ -238,28 +301,23 @@ def settle(
     Claim: taking one customer out changes at most L0 entries of each result; one entry of `counts` by at most `clamp.rows`, of
     `customers` by at most 1, of `sums` by at most `max(|lower|, |upper|)`.
 
-    Precondition: `customers.size * max(|bound|) < 2^63`, which `Contribution` guarantees before any data is read.
+    Precondition: the number of customers times `max(|bound|)` is below 2^63, which `Contribution` guarantees before any data is read.
 
     Argument: an entry is the plain sum, over customers, of a term that depends on this customer's slots alone, and a customer has at most
     L0 slots. The terms are clamped, so the claim holds even where a customer's total wrapped modulo 2^64.
     """
-    for customer in range(slots.sizes.size):
-        start = slots.starts[customer]
-        for slot in range(start, start + slots.sizes[customer]):
-            group = slots.groups[slot]
-            counts[group] += min(np.int64(slots.counts[slot]), clamp.rows)
-            sums[group] += min(max(slots.sums[slot], clamp.lower), clamp.upper)
+    for customer in range(table.places.shape[0]):
+        start = table.places[customer, 0]
+        for slot in range(start, start + table.places[customer, 1]):
+            group = table.slots[slot, 0] >> 32
+            counts[group] += min(table.slots[slot, 0] & COUNT_LIMIT, clamp.rows)
+            sums[group] += min(max(table.slots[slot, 1], clamp.lower), clamp.upper)
             customers[group] += 1
 
 
 @lean_kernel
 def choose_rows(
-    slots: Slots,
-    rows: Rows,
-    limit: int,
-    key: np.uint64,
-    taken: NDArray[np.int32],
-    chosen: NDArray[np.bool_],
+    table: Slots, buckets: Buckets, count: int, limit: int, key: np.uint64, marks: Marks
 ) -> None:
     """Mark a uniform sample of at most `limit` rows of each slot's (customer, group).
 
@@ -268,36 +326,32 @@ def choose_rows(
 
     Claim: a customer's chosen rows depend on this customer's rows, their order and the salt, never on anybody else; at most `limit` a slot.
 
-    Precondition: `slots` was filled by offering exactly these rows, and no count saturated; both arrays of `taken` start at zero.
+    Precondition: `table` was filled by offering exactly these rows, once, and no count saturated; `marks.taken` began as zeros.
 
     Args:
-        slots: The filled table.
-        rows: The rows that filled it.
+        table: The filled table.
+        buckets: Rows whose value is their row number.
+        count: Number of rows in `buckets`.
         limit: Largest number of rows per (customer, group).
         key: Secret word of the salt, for rows only.
-        taken: Zeros, shape (2, slots): rows seen, and rows taken.
-        chosen: Filled with True for rows taken.
+        marks: Filled in.
     """
-    valued = rows.values.size > 0
-    for row in range(rows.customers.size):
-        customer = rows.customers[row]
-        group = rows.groups[row]
-        if customer < 0 or group < 0:
+    for row in range(count):
+        pair = np.uint64(buckets.rows[row, 0])
+        customer = pair >> _S32
+        word = _mix(table.heads[customer, 0] ^ table.group_words[pair & _LOW])
+        if word > table.heads[customer, 1]:
             continue
-        word = _mix(slots.customer_words[customer] ^ slots.group_words[group])
-        if word > slots.limits[customer] or (valued and rows.values[row] == NO_VALUE):
-            continue
-        start = slots.starts[customer]
-        for slot in range(start, start + slots.sizes[customer]):
-            if slots.groups[slot] == group:
-                seen = taken[0, slot]
-                left = np.uint64(slots.counts[slot] - seen)
+        start = table.places[customer, 0]
+        for slot in range(start, start + table.places[customer, 1]):
+            if table.slots[slot, 0] >> 32 == np.int64(pair & _LOW):
+                seen = np.int64(marks.taken[slot, 0])
+                left = np.uint64((table.slots[slot, 0] & COUNT_LIMIT) - seen)
                 random = _mix(_mix(word ^ key) + _STRIDE * np.uint64(seen + 1)) >> _S32
-                wanted = np.int64(limit) - np.int64(taken[1, slot])
-                if np.int64((random * left) >> _S32) < wanted:
-                    taken[1, slot] += 1
-                    chosen[row] = True
-                taken[0, slot] = seen + 1
+                if np.int64((random * left) >> _S32) < limit - marks.taken[slot, 1]:
+                    marks.taken[slot, 1] += 1
+                    marks.chosen[buckets.rows[row, 1]] = True
+                marks.taken[slot, 0] = seen + 1
                 break
 
 
@@ -322,7 +376,7 @@ def round_to_lattice(
             out[row] = np.int64(scaled)
 
 
-@lean_kernel
+@inlined_kernel
 def _sip_round(
     v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
