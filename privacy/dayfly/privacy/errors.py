@@ -41,6 +41,13 @@
     │   └── KmsFailed                      the KMS refused, timed out or answered nonsense; nothing was changed
     ├── NoiseRefused                   the noise source states a larger loss than claimed; nothing was drawn
     ├── FilterExceeded                 one more loss would pass a privacy filter's budget; nothing was spent
+    ├── StreamError                       continual release; nothing was published
+    │   ├── StreamEnded                    every step that was paid for is published
+    │   ├── StreamOrder                    another step than the next or the last
+    │   ├── StreamInterrupted              a call was cut off in the middle, or writing failed: restore the saved state
+    │   ├── StreamDamaged                  a saved state is truncated, altered, of another stream or newer
+    │   ├── StreamRolledBack               a saved state is older than what was published
+    │   └── StreamBusy                     another process publishes this stream
     └── FragmentError
         ├── InvalidOrder (ValueError)     an order breaks a rule of the format; nothing was minted
         ├── MintRefused                   consent, supersession or repetition says no; nothing was minted
@@ -113,6 +120,13 @@ __all__ = [
     "ReleaseConflict",
     "ReleaseFailed",
     "SandboxError",
+    "StreamBusy",
+    "StreamDamaged",
+    "StreamEnded",
+    "StreamError",
+    "StreamInterrupted",
+    "StreamOrder",
+    "StreamRolledBack",
     "TombstoneConflict",
     "TombstoneLogError",
     "TransferRefused",
@@ -468,3 +482,34 @@ class FilterExceeded(DayflyError):  # noqa: N818 - reads as the fact it states
         super().__init__(message)
         self.asked = asked
         self.left = left
+
+
+# --- Continual release ------------------------------------------------------------------------------------------------
+
+
+class StreamError(DayflyError):
+    """Root of the errors of continual release. Whatever it is, nothing was published."""
+
+
+class StreamEnded(StreamError):  # noqa: N818 - reads as the fact it states
+    """Every step that was paid for is published."""
+
+
+class StreamOrder(StreamError):  # noqa: N818 - reads as the fact it states
+    """A step was asked for that is neither the next nor the last one published."""
+
+
+class StreamInterrupted(StreamError):  # noqa: N818 - reads as the fact it states
+    """A call was cut off in the middle, or the state could not be written; the saved state is what counts."""
+
+
+class StreamDamaged(StreamError):  # noqa: N818 - reads as the fact it states
+    """A saved state is truncated, altered, of another stream, or of a newer format; it was not changed."""
+
+
+class StreamRolledBack(StreamError):  # noqa: N818 - reads as the fact it states
+    """A saved state is older than what was published: going on would publish steps twice with different noise."""
+
+
+class StreamBusy(StreamError):  # noqa: N818 - reads as the fact it states
+    """Another process has the stream open."""
