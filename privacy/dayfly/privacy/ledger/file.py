@@ -34,37 +34,47 @@ __all__ = ["APPLICATION_ID", "LedgerFile"]
 APPLICATION_ID: Final = 0x4446_424C  # "DFBL"
 
 
-def _append_only(table: str, at_end: str) -> str:
-    refuse = "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;"
-    return f"""
-CREATE TRIGGER {table}_kept BEFORE DELETE ON {table} {refuse}
-CREATE TRIGGER {table}_unchanged BEFORE UPDATE ON {table} {refuse}
-CREATE TRIGGER {table}_appended BEFORE INSERT ON {table} WHEN NOT ({at_end}) {refuse}
+_SCHEMA: Final = """
+CREATE TABLE entries (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, digest BLOB NOT NULL);
+CREATE TABLE accounts (scope TEXT, name TEXT, seq INTEGER, PRIMARY KEY (scope, name, seq)) WITHOUT ROWID;
+CREATE TABLE charged (account INTEGER, seq INTEGER, PRIMARY KEY (account, seq)) WITHOUT ROWID;
+CREATE TABLE releases (release_id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TRIGGER entries_kept BEFORE DELETE ON entries
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER entries_unchanged BEFORE UPDATE ON entries
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER entries_appended BEFORE INSERT ON entries
+  WHEN NOT (NEW.seq = 1 + coalesce((SELECT max(seq) FROM entries), 0))
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+
+CREATE TRIGGER accounts_kept BEFORE DELETE ON accounts
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER accounts_unchanged BEFORE UPDATE ON accounts
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER accounts_appended BEFORE INSERT ON accounts
+  WHEN NOT (NEW.seq = (SELECT max(seq) FROM entries)
+    AND NOT EXISTS (SELECT 1 FROM accounts WHERE scope = NEW.scope AND name = NEW.name AND seq = NEW.seq))
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+
+CREATE TRIGGER charged_kept BEFORE DELETE ON charged
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER charged_unchanged BEFORE UPDATE ON charged
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER charged_appended BEFORE INSERT ON charged
+  WHEN NOT (NEW.seq = (SELECT max(seq) FROM entries)
+    AND NOT EXISTS (SELECT 1 FROM charged WHERE account = NEW.account AND seq = NEW.seq))
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+
+CREATE TRIGGER releases_kept BEFORE DELETE ON releases
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER releases_unchanged BEFORE UPDATE ON releases
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER releases_appended BEFORE INSERT ON releases
+  WHEN NOT (NEW.seq = (SELECT max(seq) FROM entries)
+    AND NOT EXISTS (SELECT 1 FROM releases WHERE release_id = NEW.release_id))
+  BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 """
-
-
-_LAST: Final = (
-    "NEW.seq = (SELECT max(seq) FROM entries) AND NOT EXISTS "  # triggers see what REPLACE would remove
-)
-_SCHEMA: Final = "".join(
-    (
-        """
-CREATE TABLE entries (seq INTEGER PRIMARY KEY, body TEXT NOT NULL, digest BLOB NOT NULL) STRICT;
-CREATE TABLE accounts (scope TEXT, name TEXT, seq INTEGER, PRIMARY KEY (scope, name, seq)) STRICT, WITHOUT ROWID;
-CREATE TABLE charged (account INTEGER, seq INTEGER, PRIMARY KEY (account, seq)) STRICT, WITHOUT ROWID;
-CREATE TABLE releases (release_id BLOB PRIMARY KEY, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-""",
-        _append_only("entries", "NEW.seq = 1 + coalesce((SELECT max(seq) FROM entries), 0)"),
-        _append_only(
-            "accounts",
-            _LAST + "(SELECT 1 FROM accounts WHERE scope = NEW.scope AND name = NEW.name AND seq = NEW.seq)",
-        ),
-        _append_only(
-            "charged", _LAST + "(SELECT 1 FROM charged WHERE account = NEW.account AND seq = NEW.seq)"
-        ),
-        _append_only("releases", _LAST + "(SELECT 1 FROM releases WHERE release_id = NEW.release_id)"),
-    )
-)
 _SETTINGS: Final = (
     "synchronous = FULL",
     "fullfsync = ON",  # where fsync alone does not reach the disk
@@ -93,10 +103,12 @@ class LedgerFile:
             raise LedgerMissing(
                 f"path={path.name!r} must be a ledger; check the path, or open it with create=True"
             )
-        with self.guard():
+        try:
             self._connection = sqlite3.connect(
                 path, isolation_level=None, timeout=busy_seconds, check_same_thread=False
             )
+        except sqlite3.Error as error:
+            raise self._told(error) from error
 
     @classmethod
     def make(cls, path: Path) -> None:
@@ -157,18 +169,24 @@ class LedgerFile:
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        with self.guard():
+        try:
             return self._connection.execute(statement, values).fetchall()
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._told(error) from error
 
     def each(self, statement: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Rows of a query as they are read."""
-        with self.guard():
+        try:
             yield from self._connection.execute(statement, values)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self._told(error) from error
 
     def run(self, statement: str, *values: Any) -> None:
         """Execute a change."""
-        with self.guard():
+        try:
             self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise self._told(error) from error
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -212,14 +230,6 @@ class LedgerFile:
         return LedgerDamaged(
             f"path={self._path.name!r} must be as it was written, but {fact}; restore a copy that verifies"
         )
-
-    @contextmanager
-    def guard(self) -> Iterator[None]:
-        """Turn what SQLite says into what the caller can do about it."""
-        try:
-            yield
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise self._told(error) from error
 
     def _told(self, error: Exception) -> LedgerError:
         code = getattr(error, "sqlite_errorcode", 0)

@@ -29,55 +29,20 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from dayfly.privacy._check import not_negative
-from dayfly.privacy.errors import (
-    AccountConflict,
-    ClockSteppedBack,
-    InvalidArgument,
-    LedgerClosed,
-    ReleaseConflict,
-)
+from dayfly.privacy.errors import AccountConflict, ClockSteppedBack, InvalidArgument, LedgerClosed
 
 from . import opening, reports, walk
-from .accounts import (
-    Account,
-    Amounts,
-    Remaining,
-    Scope,
-    Standing,
-    charge,
-    charged_amounts,
-    covering,
-    limit_text,
-    missing,
-    told,
-)
-from .amounts import written
+from .accounts import Account, Remaining, Scope, charged_amounts, told
 from .anchor import Anchor
-from .entries import (
-    Declared,
-    Entry,
-    Head,
-    Spent,
-    account_of,
-    amounts_of,
-    charge_of,
-    encode,
-    standing_of,
-)
+from .book import Book, Held
+from .entries import Entry, Head
 from .file import LedgerFile
 from .values import Odometer, Receipt, Spend, Spending
 
 __all__ = ["Ledger"]
-
-
-class _Held(NamedTuple):
-    """An account in the ledger: the number of its first entry, and what its newest declaration says."""
-
-    id: int
-    account: Account
 
 
 class Ledger:
@@ -99,9 +64,8 @@ class Ledger:
         self._slack_ms: Final = slack_ms
         self._lock: Final = threading.Lock()
         self._pid: Final = os.getpid()
-        self._seen = head
+        self._book: Final = Book(file, head)
         self._closed = False
-        self._declared: dict[int, _Held] = {}
 
     @classmethod
     def open(
@@ -150,14 +114,14 @@ class Ledger:
             AccountConflict: one stands with another limit or period.
         """
         with self._changing() as tail:
-            held = self._account(account.scope, account.name)
+            held = self._book.held(account.scope, account.name)
             if held is not None and held.account != account:
                 raise AccountConflict(
                     f"account {told(account)} must equal what is declared, {told(held.account)} with "
                     f"period_ms={held.account.period_ms} epoch_ms={held.account.epoch_ms}; call amend to change its limit"
                 )
             if held is None:
-                self._append_account(tail, account, tail.seq + 1)
+                self._book.append_account(account, None, self._time(tail))
 
     def amend(self, account: Account) -> None:
         """Change the limit of an account; what was spent stays spent.
@@ -167,16 +131,14 @@ class Ledger:
             AccountConflict: its period or epoch differs, which would renew it at another time.
         """
         with self._changing() as tail:
-            held = self._account(account.scope, account.name)
-            if held is None:
-                raise missing(account.scope, account.name)
+            held = self._book.must_hold(account.scope, account.name)
             if (held.account.period_ms, held.account.epoch_ms) != (account.period_ms, account.epoch_ms):
                 raise AccountConflict(
                     f"period_ms={account.period_ms} epoch_ms={account.epoch_ms} must stay "
                     f"{held.account.period_ms} and {held.account.epoch_ms}; change the limit only"
                 )
             if held.account != account:
-                self._append_account(tail, account, held.id)
+                self._book.append_account(account, held.id, self._time(tail))
 
     def spend(self, spend: Spend) -> Receipt:
         """Charge a loss to every account that covers it, durably, or to none. Draw the noise afterwards.
@@ -196,15 +158,10 @@ class Ledger:
         """
         asked = charged_amounts(spend.cost)
         with self._changing() as tail:
-            earlier = self._earlier(spend, asked)
+            earlier = self._book.earlier(spend, asked)
             if earlier is not None:
-                return self._receipt(earlier, self._digest(earlier.seq), fresh=False)
-            entry = self._planned(spend, asked, tail)
-            self._append(entry)
-            for one in entry.charges:
-                self._file.run("INSERT INTO charged VALUES (?, ?)", one.account, entry.seq)
-            self._file.run("INSERT INTO releases VALUES (?, ?)", spend.release_id, entry.seq)
-            return self._receipt(entry, encode(entry)[1], fresh=True)
+                return earlier
+            return self._book.append_spend(spend, self._book.plan(spend, asked, self._time(tail)))
 
     def check(self, spend: Spend) -> None:
         """Raise what `spend` would raise now; change nothing.
@@ -214,8 +171,8 @@ class Ledger:
         """
         asked = charged_amounts(spend.cost)
         with self._reading() as tail:
-            if self._earlier(spend, asked) is None:
-                self._planned(spend, asked, tail)
+            if self._book.earlier(spend, asked) is None:
+                self._book.plan(spend, asked, self._time(tail))
 
     def remaining(self, scope: Scope, name: str) -> Remaining:
         """Where an account stands now.
@@ -224,17 +181,13 @@ class Ledger:
             AccountMissing: there is none of that scope and name.
         """
         with self._reading() as tail:
-            held = self._account(scope, name)
-            if held is None:
-                raise missing(scope, name)
-            return self._remaining(held, tail)
+            return self._remaining(self._book.must_hold(scope, name), tail)
 
     def accounts(self) -> list[Remaining]:
         """All accounts, by scope and name, as they stand now."""
         with self._reading() as tail:
             names = self._file.rows("SELECT DISTINCT scope, name FROM accounts ORDER BY scope, name")
-            found = (self._account(scope, name) for scope, name in names)
-            return [self._remaining(held, tail) for held in found if held is not None]
+            return [self._remaining(self._book.must_hold(scope, name), tail) for scope, name in names]
 
     def history(
         self, *, scope: Scope | None = None, name: str | None = None, newest: int | None = None
@@ -254,12 +207,10 @@ class Ledger:
             raise InvalidArgument(f"scope={scope!r} name={name!r} must come together; pass both or neither")
         not_negative(newest=newest or 0)
         with self._reading():
-            held = None
+            account = None
             if scope is not None and name is not None:
-                held = self._account(scope, name)
-                if held is None:
-                    raise missing(scope, name)
-            return reports.history(self._file, account=held and held.id, newest=newest)
+                account = self._book.must_hold(scope, name).id
+            return reports.history(self._file, account=account, newest=newest)
 
     def odometer(self, by: Scope) -> list[Odometer]:
         """What all spends together lost, per data set, analyst or purpose; reads the whole history."""
@@ -269,7 +220,7 @@ class Ledger:
     def head(self) -> Head:
         """Where the ledger stands; keep it elsewhere, and a rollback is noticed when it is passed as `expected_head`."""
         with self._reading():
-            return self._seen
+            return self._book.head
 
     def verify(self) -> Head:
         """Walk the whole chain and add everything up again.
@@ -315,30 +266,28 @@ class Ledger:
     def _changing(self) -> Iterator[Entry]:
         """The newest entry; what is appended within is durable when the block ends."""
         with self._usable():
-            before = self._seen
+            before = self._book.head
             try:
                 with self._file.changing():
-                    yield self._tail()
+                    yield self._book.refresh()
             except BaseException:
-                self._seen = before
+                self._book.back_to(before)
                 raise
-            if self._seen != before:
-                self._anchor.note(self._seen)
+            if self._book.head != before:
+                self._anchor.note(self._book.head)
 
     @contextmanager
     def _reading(self) -> Iterator[Entry]:
         with self._usable(), self._file.reading():
-            yield self._tail()
+            yield self._book.refresh()
 
-    def _tail(self) -> Entry:
-        """The newest entry, after checking that the ledger still holds what this process saw of it last."""
-        entry, head = opening.newest(self._file)
-        opening.must_hold(self._file, head, self._seen, "seen by this process")
-        self._seen = head
-        return entry
+    def _remaining(self, held: Held, tail: Entry) -> Remaining:
+        at_ms = max(self._now_ms(), tail.at_ms)
+        return Remaining.of(held.account, self._book.standing(held.id), at_ms)
 
-    def _time(self, latest_ms: int) -> int:
+    def _time(self, tail: Entry) -> int:
         """Now, and never before the newest entry."""
+        latest_ms = tail.at_ms
         now = self._now_ms()
         if type(now) is not int:
             raise InvalidArgument(f"now_ms={now!r} must be an int; pass a clock of ms UTC")
@@ -349,124 +298,3 @@ class Ledger:
                 latest_ms=latest_ms,
             )
         return max(now, latest_ms)
-
-    def _account(self, scope: str, name: str) -> _Held | None:
-        ((seq,),) = self._file.rows("SELECT max(seq) FROM accounts WHERE scope = ? AND name = ?", scope, name)
-        if seq is None:
-            return None
-        if seq not in self._declared:
-            entry = opening.entry_at(self._file, seq)
-            if not isinstance(entry, Declared) or (entry.scope, entry.name) != (scope, name):
-                raise self._file.damaged(f"entry {seq} is listed as the account {scope}={name!r} and is not")
-            self._declared[seq] = _Held(entry.account, account_of(entry))
-        return self._declared[seq]
-
-    def _standing(self, account: int, tail: Entry) -> Standing | None:
-        ((seq,),) = self._file.rows("SELECT max(seq) FROM charged WHERE account = ?", account)
-        if seq is None:
-            return None
-        entry = tail if seq == tail.seq else opening.entry_at(self._file, seq)
-        if not isinstance(entry, Spent):
-            raise self._file.damaged(f"entry {seq} is listed as a spend and is not")
-        return standing_of(entry, account)
-
-    def _covering(self, spend: Spend) -> Iterator[_Held]:
-        for scope, names in covering(spend.data_set, spend.analyst, spend.purpose):
-            found = [held for name in names if (held := self._account(scope, name)) is not None]
-            if not found:
-                raise missing(scope, names[-1])
-            yield from found
-
-    def _remaining(self, held: _Held, tail: Entry) -> Remaining:
-        at_ms = max(self._now_ms(), tail.at_ms)
-        return Remaining.of(held.account, self._standing(held.id, tail), at_ms)
-
-    def _planned(self, spend: Spend, asked: Amounts, tail: Entry) -> Spent:
-        at_ms = self._time(tail.at_ms)
-        charges = tuple(
-            charge_of(held.id, charge(held.account, self._standing(held.id, tail), asked, at_ms))
-            for held in self._covering(spend)
-        )
-        return Spent(
-            seq=tail.seq + 1,
-            prev=self._seen.sha256,
-            at_ms=at_ms,
-            release_id=spend.release_id.hex(),
-            analyst=spend.analyst,
-            data_set=spend.data_set,
-            purpose=spend.purpose,
-            what=spend.what,
-            epsilon=None if asked.epsilon is None else written(asked.epsilon),
-            rho=written(asked.rho),
-            delta=written(asked.delta),
-            charges=charges,
-        )
-
-    def _earlier(self, spend: Spend, asked: Amounts) -> Spent | None:
-        """The entry of a release id that was spent before.
-
-        Raises:
-            ReleaseConflict: it was spent for something else.
-        """
-        found = self._file.rows("SELECT seq FROM releases WHERE release_id = ?", spend.release_id)
-        if not found:
-            return None
-        entry = opening.entry_at(self._file, found[0][0])
-        if not isinstance(entry, Spent) or entry.release_id != spend.release_id.hex():
-            raise self._file.damaged(f"entry {entry.seq} is listed for a release and is not its spend")
-        then = (entry.data_set, entry.analyst, entry.purpose, entry.what, amounts_of(entry))
-        if then != (spend.data_set, spend.analyst, spend.purpose, spend.what, asked):
-            raise ReleaseConflict(
-                f"release_id={entry.release_id} must be new, but entry {entry.seq} spent it on what={entry.what!r}; "
-                "draw another id for another release"
-            )
-        return entry
-
-    def _receipt(self, entry: Spent, digest: bytes, *, fresh: bool) -> Receipt:
-        held = {one.id: one.account for one in self._charged(entry)}
-        return Receipt(
-            bytes.fromhex(entry.release_id),
-            entry.at_ms,
-            amounts_of(entry),
-            Head(entry.seq, digest.hex()),
-            tuple(
-                Remaining.of(account, standing_of(entry, id_), entry.at_ms) for id_, account in held.items()
-            ),
-            fresh,
-        )
-
-    def _charged(self, entry: Spent) -> Iterator[_Held]:
-        charged = {one.account for one in entry.charges}
-        for scope, names in covering(entry.data_set, entry.analyst, entry.purpose):
-            for name in names:
-                held = self._account(scope, name)
-                if held is not None and held.id in charged:
-                    yield held
-
-    def _append_account(self, tail: Entry, account: Account, account_id: int) -> None:
-        unit, limit, delta = limit_text(account.limit)
-        entry = Declared(
-            seq=tail.seq + 1,
-            prev=self._seen.sha256,
-            at_ms=self._time(tail.at_ms),
-            account=account_id,
-            scope=account.scope,
-            name=account.name,
-            unit=unit,
-            limit=limit,
-            delta=delta,
-            period_ms=account.period_ms,
-            epoch_ms=account.epoch_ms,
-        )
-        self._append(entry)
-        self._file.run("INSERT INTO accounts VALUES (?, ?, ?)", entry.scope, entry.name, entry.seq)
-
-    def _append(self, entry: Entry) -> None:
-        body, digest = encode(entry)
-        self._file.run("INSERT INTO entries VALUES (?, ?, ?)", entry.seq, body, digest)
-        self._seen = Head(entry.seq, digest.hex())
-
-    def _digest(self, seq: int) -> bytes:
-        ((digest,),) = self._file.rows("SELECT digest FROM entries WHERE seq = ?", seq)
-        assert isinstance(digest, bytes)
-        return digest
