@@ -248,20 +248,21 @@ def offer_rows(
                     at = start + size
                     size += 1
                     places[customer, 1] = size
+                    if settings.uniform == 1 and size == settings.l0:
+                        slots[np.uint64(at), 0] = group << 32
+                        _, heads[customer, 1], _ = _largest(table, word, start, size)
                 elif settings.uniform == 1:
                     priority = _mix(word ^ words[key & _LOW])
                     if priority > heads[customer, 1]:
                         continue
-                    at = _largest(table, word, start, size)
-                    if priority == heads[customer, 1] and group > slots[np.uint64(at), 0] >> 32:
+                    at, limit, second = _largest(table, word, start, size)
+                    if priority == limit and group > slots[np.uint64(at), 0] >> 32:
                         continue
+                    heads[customer, 1] = max(priority, second)
                 else:
                     continue
                 slots[np.uint64(at), 0] = group << 32
                 slots[np.uint64(at), 1] = 0
-                if settings.uniform == 1 and size == settings.l0:
-                    last = slots[np.uint64(_largest(table, word, start, size)), 0]
-                    heads[customer, 1] = _mix(word ^ words[np.uint64(last) >> _S32])
             count = slots[np.uint64(at), 0] & COUNT_LIMIT
             more = np.int64(1)
             if weighted:
@@ -273,19 +274,23 @@ def offer_rows(
 
 
 @inlined_kernel
-def _largest(table: Slots, word: np.uint64, start: int, size: int) -> int:
-    """Slot of the largest (priority, group code) among `size` slots from `start`."""
+def _largest(table: Slots, word: np.uint64, start: int, size: int) -> tuple[int, np.uint64, np.uint64]:
+    """Among `size` slots from `start`: that of the largest (priority, group code), its priority, and the next largest priority."""
     best = start
     best_group = np.uint64(table.slots[np.uint64(start), 0]) >> _S32
     best_priority = _mix(word ^ table.group_words[best_group])
+    second = np.uint64(0)
     for slot in range(start + 1, start + size):
         group = np.uint64(table.slots[np.uint64(slot), 0]) >> _S32
         priority = _mix(word ^ table.group_words[group])
         if priority > best_priority or (priority == best_priority and group > best_group):
+            second = best_priority
             best = slot
             best_priority = priority
             best_group = group
-    return best
+        elif priority > second:
+            second = priority
+    return best, best_priority, second
 
 
 @lean_kernel
