@@ -128,15 +128,11 @@ class Ledger:
 
         Raises:
             AccountMissing: there is none of that scope and name.
-            AccountConflict: its period or epoch differs, which would renew it at another time.
+            AccountConflict: its period or epoch differs, which would renew it at another time, or its unit, in which it was spent.
         """
         with self._changing() as tail:
             held = self._book.must_hold(account.scope, account.name)
-            if (held.account.period_ms, held.account.epoch_ms) != (account.period_ms, account.epoch_ms):
-                raise AccountConflict(
-                    f"period_ms={account.period_ms} epoch_ms={account.epoch_ms} must stay "
-                    f"{held.account.period_ms} and {held.account.epoch_ms}; change the limit only"
-                )
+            _must_amend(held.account, account)
             if held.account != account:
                 self._book.append_account(account, held.id, self._time(tail))
 
@@ -298,3 +294,15 @@ class Ledger:
                 latest_ms=latest_ms,
             )
         return max(now, latest_ms)
+
+
+def _must_amend(before: Account, after: Account) -> None:
+    for name, old, new in (
+        ("unit", before.limit.unit, after.limit.unit),
+        ("period_ms", before.period_ms, after.period_ms),
+        ("epoch_ms", before.epoch_ms, after.epoch_ms),
+    ):
+        if old != new:
+            raise AccountConflict(
+                f"{name}={new!r} must stay {old!r} in the account {before.scope}={before.name!r}; change the amount only"
+            )

@@ -68,8 +68,8 @@ class _Walk:
         if entry.account != known:
             raise _damaged(entry.seq, f"account {entry.account} is not {entry.scope}={entry.name!r}")
         before = self._accounts.get(known, account)
-        if (before.period_ms, before.epoch_ms) != (account.period_ms, account.epoch_ms):
-            raise _damaged(entry.seq, "it changes a period")
+        if _fixed(before) != _fixed(account):
+            raise _damaged(entry.seq, "it changes the unit or the period of an account")
         self._accounts[known] = account
         self._must_list("accounts", "scope = ? AND name = ? AND seq = ?", entry, entry.scope, entry.name)
 
@@ -114,6 +114,11 @@ def verify(file: LedgerFile) -> Head:
     for seq, body, digest in file.each("SELECT seq, body, digest FROM entries ORDER BY seq"):
         walk.step(seq, body, digest)
     return walk.end()
+
+
+def _fixed(account: Account) -> tuple[object, ...]:
+    """What no amendment changes."""
+    return account.limit.unit, account.period_ms, account.epoch_ms
 
 
 def _damaged(seq: int, fact: str) -> LedgerDamaged:
