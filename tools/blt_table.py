@@ -85,8 +85,13 @@ def best_factor(length: int, buffers: int) -> tuple[list[int], list[int], float]
     for reach in (0.5, 1.0, 2.0):
         gap = np.log(np.log(length) / (2 * buffers))
         start = np.concatenate([[np.log(reach / length)], np.full(2 * buffers - 1, gap)])
-        settings = {"maxiter": 6_000, "maxfev": 8_000, "xatol": 1e-9, "fatol": 1e-13, "adaptive": True}
-        rough = minimize(max_error, start, args=(length,), method="Nelder-Mead", options=settings)
+        rough = minimize(
+            max_error,
+            start,
+            args=(length,),
+            method="Nelder-Mead",
+            options={"maxiter": 6_000, "maxfev": 8_000, "xatol": 1e-9, "fatol": 1e-13, "adaptive": True},
+        )
         found.append(minimize(max_error, rough.x, args=(length,), method="BFGS", options={"gtol": 1e-10}))
     best = min(found, key=lambda result: float(result.fun))
     poles, zeros = _poles(best.x)

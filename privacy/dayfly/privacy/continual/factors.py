@@ -85,9 +85,13 @@ class Blt:
     def __post_init__(self) -> None:
         in_range(1, _MOST_BUFFERS, buffers=len(self.decays))
         if len(self.scales) != len(self.decays):
-            raise InvalidArgument(f"scales={self.scales!r} must be as many as decays; pass one scale per decay")
-        if list(self.decays) != sorted(set(self.decays), reverse=True) or not 0 < self.decays[-1]:
-            raise InvalidArgument(f"decays={self.decays!r} must fall and be > 0; order them, merge equal ones")
+            raise InvalidArgument(
+                f"scales={self.scales!r} must be as many as decays; pass one scale per decay"
+            )
+        if list(self.decays) != sorted(set(self.decays), reverse=True) or self.decays[-1] <= 0:
+            raise InvalidArgument(
+                f"decays={self.decays!r} must fall and be > 0; order them, merge equal ones"
+            )
         in_range(1, _UNIT - 1, decay=self.decays[0])
         if min(self.scales) <= 0 or sum(self.scales) > _UNIT:
             raise InvalidArgument(
@@ -150,7 +154,9 @@ class SquareRoot:
     def reach(self, impulse: int, length: int, *, guard_bits: int) -> list[int]:
         """As `Factor.reach`; there are no buffers, so no guard bits."""
         in_range(0, 0, guard_bits=guard_bits)
-        later = [-(-coefficient * impulse >> FRACTION_BITS) for coefficient in self.coefficients(length).tolist()]
+        later = [
+            -(-coefficient * impulse >> FRACTION_BITS) for coefficient in self.coefficients(length).tolist()
+        ]
         return [impulse, *later[1:]]
 
     def columns(self, length: int) -> NDArray[np.float64]:

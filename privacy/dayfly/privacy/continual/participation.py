@@ -72,7 +72,8 @@ def l2_squared(reach: list[int], participation: Participation, *, blocks: int | 
     in_block = -(-len(reach) // gap)
     if blocks == 1:
         moved = _stacked(reach, gap, min(participation.steps, in_block))
-        return participation.series * sum(value * value for value in moved.tolist())
+        squares: list[int] = [value * value for value in moved.tolist()]
+        return participation.series * sum(squares)
     steps = participation.steps if blocks is None else min(participation.steps, blocks * in_block)
     values = np.array(reach, dtype=object)
     total = steps * int(values @ values)

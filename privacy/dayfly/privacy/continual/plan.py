@@ -25,7 +25,7 @@ Source:
     nothing in the argument needs it to be linear.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Self
@@ -68,7 +68,7 @@ class StreamPlan:
     series: int
     length: int
     factor: Blt | SquareRoot
-    participation: Participation = Participation()
+    participation: Participation = field(default_factory=Participation)
     blocks: int | None = 1
     resolution_bits: int = 20
 
@@ -157,14 +157,23 @@ class StreamPlan:
 
     def standard_errors(self, scale: Fraction) -> NDArray[np.float64]:
         """Standard error of the running total after each step of a block: float64 (length,), units."""
-        return float(scale) / 2**self.shifts.fraction * np.sqrt(np.cumsum(_weights(self) ** 2))
+        unit = float(scale) / 2**self.shifts.fraction
+        errors: NDArray[np.float64] = unit * np.sqrt(np.cumsum(_weights(self) ** 2))
+        return errors
 
-    def window_errors(self, scale: Fraction, window: int) -> NDArray[np.float64]:
+    def window_errors(
+        self, scale: Fraction, window: int, *, first_block: bool = False
+    ) -> NDArray[np.float64]:
         """Standard error of the sum over the last `window` steps: float64 (length,) by position in a block, units.
 
         Within a block it is that of the difference of two running totals. A window that reaches into the block before
         adds two independent errors; streams without restarts have none. The smallest largest error of an endless stream
         is that of blocks as long as the window.
+
+        Args:
+            scale: Noise scale in points of the lattice.
+            window: Steps of the window.
+            first_block: No block came before, so a window that is not full yet is a running total.
 
         Raises:
             InvalidArgument: A window longer than a block.
@@ -173,9 +182,10 @@ class StreamPlan:
         weights = _weights(self)
         variances = np.cumsum(weights**2)
         variances[window:] = variances[window - 1] + np.cumsum((weights[window:] - weights[:-window]) ** 2)
-        if self.blocks != 1:
+        if self.blocks != 1 and not first_block:
             variances[: window - 1] += [_rest(weights, steps) for steps in range(window - 1, 0, -1)]
-        return float(scale) / 2**self.shifts.fraction * np.sqrt(variances)
+        errors: NDArray[np.float64] = float(scale) / 2**self.shifts.fraction * np.sqrt(variances)
+        return errors
 
     @property
     def rounding_error(self) -> float:

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dayfly.privacy.accounting.rounding import positive_exact
 from dayfly.privacy.errors import InvalidArgument, StreamEnded, StreamInterrupted, StreamOrder
 from dayfly.privacy.noise import NoiseSource
 
@@ -47,10 +48,8 @@ class RunningTotals:
     __slots__ = ("_coefficients", "_head", "_name", "_plan", "_scale", "_state", "_step", "_torn", "_totals")
 
     def __init__(self, plan: StreamPlan, scale: Fraction, *, name: str = "") -> None:
-        if isinstance(scale, bool) or not isinstance(scale, int | Fraction) or scale <= 0:
-            raise InvalidArgument(f"scale={scale!r} must be a Fraction > 0; take it from plan.scale(rho)")
         self._plan = plan
-        self._scale = Fraction(scale)
+        self._scale = positive_exact("scale", scale)
         self._name = name
         self._coefficients = _coefficients(plan)
         rows = _ROWS if isinstance(plan.factor, Blt) else plan.length
@@ -58,7 +57,9 @@ class RunningTotals:
         self._totals = np.zeros(plan.series, np.int64)
         self._step = 0
         self._torn = False
-        self._head = hashlib.blake2b(f"dayfly stream {name}\n{plan!r}\n{scale}".encode(), digest_size=32).digest()
+        self._head = hashlib.blake2b(
+            f"dayfly stream {name}\n{plan!r}\n{scale}".encode(), digest_size=32
+        ).digest()
 
     @property
     def plan(self) -> StreamPlan:
@@ -179,7 +180,11 @@ def checked_increments(increments: object, series: int) -> Vector:
     Raises:
         InvalidArgument: They are not.
     """
-    if not isinstance(increments, np.ndarray) or increments.dtype != np.int64 or increments.shape != (series,):
+    if (
+        not isinstance(increments, np.ndarray)
+        or increments.dtype != np.int64
+        or increments.shape != (series,)
+    ):
         shape = getattr(increments, "shape", None)
         kind = getattr(increments, "dtype", type(increments).__name__)
         raise InvalidArgument(
