@@ -38,6 +38,7 @@ dp.enable_features("contrib")
 
 LARGEST_SCALE: Final = Fraction(1 << 62)
 _NUDGES: Final = 16
+_HEADROOM: Final = 1 + Fraction(1, 1 << 50)  # what OpenDP's map loses to rounding, so that the first try is accepted
 _INT64: Final = 1 << 63
 
 
@@ -181,7 +182,7 @@ def _threshold(threshold: object, sensitivity: tuple[int, int, int]) -> int:
 
 def _accepted(scale: Fraction, build: Callable[[float], Any], within: Callable[[Any], bool]) -> Any:
     """The measurement of the smallest tried float scale, not below `scale`, whose loss OpenDP itself finds within the claim."""
-    tried = float_up(scale)
+    tried = float_up(scale * _HEADROOM)
     for _ in range(_NUDGES):
         measurement = build(tried)
         if within(measurement):
@@ -192,10 +193,12 @@ def _accepted(scale: Fraction, build: Callable[[float], Any], within: Callable[[
     )
 
 
+@lru_cache(maxsize=1)
 def _vectors() -> Any:
     return dp.vector_domain(dp.atom_domain(T="i64"))
 
 
+@lru_cache(maxsize=1)
 def _maps() -> Any:
     return dp.map_domain(dp.atom_domain(T="i64"), dp.atom_domain(T="i64"))
 

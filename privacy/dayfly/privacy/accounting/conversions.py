@@ -20,7 +20,7 @@ from typing import Final
 
 from dayfly.privacy.errors import InvalidArgument
 
-from .rounding import Exact, coarse_up, exact, exp_up, float_up, ln_down, ln_up, positive_exact
+from .rounding import Exact, coarse_down, coarse_up, exact, exp_up, float_up, ln_down, ln_up, positive_exact
 
 __all__ = ["delta_of_rho", "epsilon_of_rho", "exact_epsilon_of_rho", "group_loss", "rho_of_epsilon_delta"]
 
@@ -49,7 +49,7 @@ def _best_order(cost: Callable[[float], float]) -> Fraction:
             outer = low + _GOLDEN * (high - low)
             at_outer = cost(1 + math.exp(outer))
     # A few bits are enough: the minimum is flat, and a short fraction keeps the last evaluation cheap.
-    return 1 + Fraction(math.exp((low + high) / 2)).limit_denominator(1 << 48) or Fraction(2)
+    return 1 + Fraction(math.exp((low + high) / 2)).limit_denominator(1 << 48)
 
 
 def _escape(alpha: float) -> float:
@@ -110,16 +110,7 @@ def rho_of_epsilon_delta(epsilon: Exact, delta: Exact) -> Fraction:
     e, lost = float(epsilon), -math.log(delta)
     order = _best_order(lambda alpha: ((lost + _escape(alpha)) / (alpha - 1) - e) / alpha)
     rho = (epsilon - (_escape_up(order) - ln_down(delta)) / (order - 1)) / order
-    return max(Fraction(0), -_coarse_up_signed(-rho))
-
-
-def _coarse_up_signed(value: Fraction) -> Fraction:
-    """`coarse_up` of a negative number: the size is rounded towards zero, 64 bits."""
-    size = -value
-    if size <= 0:
-        return coarse_up(value)
-    up = coarse_up(size)
-    return -size if up == size else -(up - Fraction(1, 1 << 63) * up)
+    return coarse_down(rho)
 
 
 def group_loss(epsilon: Exact, delta: Exact, size: int) -> tuple[Fraction, Fraction]:

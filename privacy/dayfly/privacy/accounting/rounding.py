@@ -24,6 +24,7 @@ from dayfly.privacy.errors import InvalidArgument
 
 __all__ = [
     "Exact",
+    "coarse_down",
     "coarse_up",
     "exact",
     "exp_down",
@@ -177,4 +178,15 @@ def coarse_up(value: Exact, *, bits: int = _BITS) -> Fraction:
     shift = bits - (fraction.numerator.bit_length() - fraction.denominator.bit_length())
     scaled = fraction * (1 << shift) if shift >= 0 else fraction / (1 << -shift)
     whole = -(-scaled.numerator // scaled.denominator)
+    return Fraction(whole, 1 << shift) if shift >= 0 else Fraction(whole << -shift)
+
+
+def coarse_down(value: Exact, *, bits: int = _BITS) -> Fraction:
+    """The largest dyadic rational of `bits` significant bits that is not above a non-negative `value`."""
+    fraction = Fraction(value)
+    if fraction <= 0:
+        return Fraction(0)
+    shift = bits - (fraction.numerator.bit_length() - fraction.denominator.bit_length())
+    scaled = fraction * (1 << shift) if shift >= 0 else fraction / (1 << -shift)
+    whole = scaled.numerator // scaled.denominator
     return Fraction(whole, 1 << shift) if shift >= 0 else Fraction(whole << -shift)
