@@ -321,9 +321,7 @@ def settle(
 
 
 @lean_kernel
-def choose_rows(
-    table: Slots, buckets: Buckets, count: int, limit: int, key: np.uint64, marks: Marks
-) -> None:
+def choose_rows(table: Slots, buckets: Buckets, count: int, limit: int, key: np.uint64, marks: Marks) -> None:
     """Mark a uniform sample of at most `limit` rows of each slot's (customer, group).
 
     Knuth's selection sampling (The Art of Computer Programming 3.4.2, algorithm S): of `n` rows, row `j` is taken with probability

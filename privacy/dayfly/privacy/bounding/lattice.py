@@ -79,7 +79,11 @@ class Lattice:
             per_unit = self.step.denominator
             bound = ROW_LIMIT // per_unit
             if values.dtype.kind == "u":
-                small = np.minimum(values, np.asarray(bound + 1).astype(values.dtype)) if _fits(values.dtype, bound + 1) else values
+                small = (
+                    np.minimum(values, np.asarray(bound + 1).astype(values.dtype))
+                    if _fits(values.dtype, bound + 1)
+                    else values
+                )
                 near = small.astype(np.int64)
             else:
                 near = np.maximum(values.astype(np.int64), -bound - 1)

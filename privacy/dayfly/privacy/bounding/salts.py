@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from dayfly.privacy.errors import InvalidArgument
 
 from .kernels import siphash_words
+from .keys import key_array
 
 __all__ = ["SALT_BYTES", "SaltedKeys"]
 
@@ -77,7 +78,9 @@ class SaltedKeys:
 
     def group_words(self, keys: pa.Table) -> NDArray[np.uint64]:
         """Words of group keys, one per row of the key table."""
-        columns = [_array_words(column.combine_chunks(), self.groups) for column in keys.columns]
+        columns = [
+            _array_words(key_array(name, keys.column(name)), self.groups) for name in keys.column_names
+        ]
         if len(columns) == 1:
             return columns[0]
         packed = np.stack(columns, axis=1).astype("<u8", copy=False)
@@ -88,7 +91,7 @@ class SaltedKeys:
         return _array_words(pa.array(np.arange(count, dtype=np.int64)), of)
 
 
-def _array_words(keys: pa.Array, key: tuple[np.uint64, np.uint64]) -> NDArray[np.uint64]:
+def _array_words(keys: pa.Array | pa.ChunkedArray, key: tuple[np.uint64, np.uint64]) -> NDArray[np.uint64]:
     """Words of an int64 or large_string array. A key is hashed with a trailing 1 and null is a lone 0, so they never meet."""
     if isinstance(keys, pa.ChunkedArray):
         keys = keys.combine_chunks()
@@ -100,7 +103,9 @@ def _array_words(keys: pa.Array, key: tuple[np.uint64, np.uint64]) -> NDArray[np
         words = _hash(packed.reshape(-1), _even(len(keys), 9), key)
     else:
         texts = pc.binary_join_element_wise(
-            keys.cast(pa.large_binary()).fill_null(b""), pa.scalar(b"\x01", pa.large_binary()), pa.scalar(b"", pa.large_binary())
+            keys.cast(pa.large_binary()).fill_null(b""),
+            pa.scalar(b"\x01", pa.large_binary()),
+            pa.scalar(b"", pa.large_binary()),
         )
         _, offsets, data = texts.buffers()
         starts = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]

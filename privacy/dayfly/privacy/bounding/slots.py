@@ -8,8 +8,21 @@ from numpy.typing import NDArray
 from dayfly.privacy.errors import InvalidArgument
 
 from .contribution import MAX_CUSTOMERS, Bounded, Contribution
-from .kernels import COUNT_LIMIT, FIRST_ROOM, NO_VALUE, Buckets, Clamp, Marks, Rows, Settings, Slots
-from .kernels import choose_rows, fill_buckets, offer_rows, settle
+from .kernels import (
+    COUNT_LIMIT,
+    FIRST_ROOM,
+    NO_VALUE,
+    Buckets,
+    Clamp,
+    Marks,
+    Rows,
+    Settings,
+    Slots,
+    choose_rows,
+    fill_buckets,
+    offer_rows,
+    settle,
+)
 
 __all__ = ["NO_COUNTS", "NO_VALUES", "Method", "SlotTable", "check_method"]
 
@@ -20,7 +33,9 @@ NO_VALUES: Final = np.empty(0, np.int64)
 
 _NO_LIMIT: Final = np.uint64(2**64 - 1)
 _BLOCK_ROWS: Final = 256
-_BUCKET_BITS: Final = 9  # 512 customers with four slots each are 48 KiB of table: within the cache next to the core
+_BUCKET_BITS: Final = (
+    9  # 512 customers with four slots each are 48 KiB of table: within the cache next to the core
+)
 _MOST_BUCKETS_BITS: Final = 10
 
 
