@@ -69,7 +69,7 @@ def _range(part: Part, plan: Plan, noisy: Noisy, alpha: float) -> tuple[Floats, 
     one = plan.parts[part]
     step = float(part.lattice.step)
     value = noisy[part].astype(np.float64) * step
-    width = half_width(one.mechanism, one.scale, alpha) * step
+    width = half_width(one.noise, alpha) * step
     return value, value - width, value + width
 
 
@@ -115,23 +115,46 @@ def _quantiles(measure: Quantiles, part: Part, plan: Plan, noisy: Noisy, alpha: 
     one = plan.parts[part]
     below, terms = _cumulative(noisy[part], part.levels)
     total = below[:, -1]
-    width = half_width(one.mechanism, one.scale, alpha, terms=terms)
+    width = half_width(one.noise, alpha, terms=terms)
     lower, size = float(part.lower), float((part.upper - part.lower) / BRANCHES**part.levels)
     found: list[Estimate] = []
     for name, quantile in zip(output_columns(measure), measure.quantiles, strict=True):
+        place = _descended(noisy[part], part.levels, quantile)
+        leaf = np.floor(place)
         wanted = quantile * np.maximum(total, 0.0)
-        value = _first(below >= wanted[:, None])
         low = _first(below - wanted[:, None] >= -width)
         high = _last(np.concatenate([np.zeros_like(below[:, :1]), below[:, :-1]], axis=1) - wanted[:, None] <= width)
-        found.append(
-            Estimate(
-                name,
-                lower + (np.maximum.accumulate(np.stack([low, value]))[1] + 0.5) * size,
-                lower + np.minimum(low, value) * size,
-                lower + (np.maximum(high, value) + 1) * size,
-            )
-        )
+        edges = np.minimum(low, leaf), place, np.maximum(high, leaf) + 1
+        low, place, high = (lower + edge * size for edge in edges)
+        found.append(Estimate(name, place, low, high))
     return found
+
+
+def _descended(cells: NDArray[np.int64], levels: int, quantile: float) -> Floats:
+    """Where a quantile lies, in leaves: from the root to the child that holds its rank, by the noisy counts of the children.
+
+    A count below zero is taken as zero; where all children have none, the middle of their parent is the answer.
+    """
+    groups = np.arange(cells.shape[0])
+    node, rank, start = np.zeros(groups.size, np.int64), np.full(groups.size, quantile), 0
+    place = np.zeros(groups.size)
+    settled = np.zeros(groups.size, np.bool_)
+    for level in range(1, levels + 1):
+        children = start + node[:, None] * BRANCHES + np.arange(BRANCHES)
+        counts = np.maximum(np.take_along_axis(cells, children, axis=1), 0).astype(np.float64)
+        total = counts.sum(axis=1)
+        leaves = float(BRANCHES ** (levels - level))
+        empty = (total == 0) & ~settled
+        place[empty] += BRANCHES * leaves / 2
+        settled |= empty
+        upto = np.cumsum(counts, axis=1)
+        child = np.minimum((upto < (rank * total)[:, None]).sum(axis=1), BRANCHES - 1)
+        held = np.maximum(counts[groups, child], 1.0)
+        rank = np.clip((rank * total - (upto[groups, child] - counts[groups, child])) / held, 0.0, 1.0)
+        place = np.where(settled, place, place + child * leaves)
+        node, start = node * BRANCHES + child, start + BRANCHES**level
+    inside: Floats = np.where(settled, place, np.minimum(place + rank, BRANCHES**levels - 1e-9))
+    return inside
 
 
 def _first(true: NDArray[np.bool_]) -> Floats:

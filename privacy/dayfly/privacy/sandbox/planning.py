@@ -28,6 +28,7 @@ from dayfly.privacy.accounting import (
     laplace_scale,
     rho_of_epsilon_delta,
 )
+from dayfly.privacy.accounting.selection import smallest_threshold
 from dayfly.privacy.errors import InvalidQuery
 
 from .checking import KEYS, Checked
@@ -52,6 +53,7 @@ class NoisyPart:
         mechanism: Kind of noise, on integers.
         scale: Of the noise, in lattice units.
         share: Of the budget, in (0, 1].
+        noise: Loss of the noise alone.
         event: Its loss.
         threshold: Smallest noisy count of customers with which an unknown key is shown; 0 where all keys are known.
         labels: Columns of the answer that are made of it.
@@ -61,6 +63,7 @@ class NoisyPart:
     mechanism: Mechanism
     scale: Fraction
     share: Fraction
+    noise: LaplaceLoss | GaussianLoss
     event: LossEvent
     threshold: int
     labels: tuple[str, ...]
@@ -211,21 +214,14 @@ def _with(
 
 
 def _noisy(part: Part, amounts: _Amounts, share: Fraction, labels: tuple[str, ...]) -> NoisyPart:
-    changed, delta = part.sensitivity, amounts.threshold_delta
-    threshold = 0
-    event: LossEvent
+    changed, total = part.sensitivity, amounts.total * share
+    noise: LaplaceLoss | GaussianLoss
     if amounts.mechanism == "laplace":
-        scale = laplace_scale(changed.l1, amounts.total * share)
-        event = noise = LaplaceLoss(scale, changed.l1)
-        if part.role is Role.KEYS:
-            from dayfly.privacy.accounting.selection import laplace_threshold
-            threshold = laplace_threshold(scale, delta, l0=changed.l0, linf=changed.linf)
-            event = ThresholdLoss(noise, delta)
+        noise = LaplaceLoss(laplace_scale(changed.l1, total), changed.l1)
     else:
-        scale = gaussian_scale(changed.l2_squared, amounts.total * share)
-        event = GaussianLoss(scale, changed.l2_squared)
-        if part.role is Role.KEYS:
-            from dayfly.privacy.accounting.selection import gaussian_threshold
-            threshold = gaussian_threshold(scale, delta, l0=changed.l0, linf=changed.linf)
-            event = ThresholdLoss(event, delta)
-    return NoisyPart(part, amounts.mechanism, scale, share, event, threshold, labels)
+        noise = GaussianLoss(gaussian_scale(changed.l2_squared, total), changed.l2_squared)
+    if part.role is not Role.KEYS:
+        return NoisyPart(part, amounts.mechanism, noise.scale, share, noise, noise, 0, labels)
+    threshold = smallest_threshold(noise, amounts.threshold_delta, l0=changed.l0, linf=changed.linf)
+    event = ThresholdLoss(noise, amounts.threshold_delta)
+    return NoisyPart(part, amounts.mechanism, noise.scale, share, noise, event, threshold, labels)

@@ -170,7 +170,7 @@ class Variance(_Measure, tag_field="measure", tag="variance", frozen=True, kw_on
     step: Number | None = None
 
 
-class Quantiles(_Measure, tag_field="measure", tag="quantiles", frozen=True, kw_only=True):
+class Quantiles(_Measure, tag_field="measure", tag="quantile", frozen=True, kw_only=True):
     """Quantiles of a column, from a noisy tree of counts over equal bins between the bounds.
 
     Attributes:
