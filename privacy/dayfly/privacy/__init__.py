@@ -1,4 +1,4 @@
-"""The privacy portion: consent that fails closed, pseudonyms, borders, and fragments that destroy themselves.
+"""The privacy portion: consent that fails closed, pseudonyms, borders, fragments that destroy themselves, and a sandbox.
 
 What most callers need, by name; everything else is in the subpackages. Names are imported when they are first used, so
 importing this package loads neither `cryptography` nor numba.
@@ -9,8 +9,11 @@ import typing
 from . import _lazy
 
 __all__ = [
+    "Account",
     "AuditLog",
     "BrokenChain",
+    "Budget",
+    "BudgetExceeded",
     "ConsentError",
     "ConsentRecord",
     "ConsentRefused",
@@ -33,6 +36,7 @@ __all__ = [
     "InvalidArgument",
     "InvalidConsent",
     "InvalidFragment",
+    "InvalidQuery",
     "InvalidReceipt",
     "KeyProvider",
     "KeyRing",
@@ -40,6 +44,9 @@ __all__ = [
     "LeaseReason",
     "LeaseRefused",
     "LeaseRequest",
+    "Ledger",
+    "LedgerError",
+    "Limit",
     "MemoryNotLocked",
     "MintRefused",
     "NonceRequired",
@@ -49,10 +56,18 @@ __all__ = [
     "ProbeKeys",
     "Profile",
     "PseudonymKeys",
+    "Query",
+    "QueryTooLarge",
     "ReasonCode",
+    "Release",
+    "ReleaseFailed",
+    "Sandbox",
+    "SandboxError",
+    "SandboxQuery",
     "Scope",
     "ServiceSettings",
     "SigningKey",
+    "Source",
     "Terms",
     "TransferBasis",
     "TransferCounts",
@@ -61,9 +76,13 @@ __all__ = [
     "UseBudget",
     "Verified",
     "Verifier",
+    "Workload",
+    "calendar_keys",
+    "col",
     "decide",
     "decide_transfer",
     "note_verifier",
+    "parse_document",
     "parse_masking",
     "parse_record",
     "parse_transfer_table",
@@ -91,6 +110,7 @@ _HOMES: typing.Final = {
     "dayfly.privacy.deident": ("ProbeKeys", "PseudonymKeys", "parse_masking"),
     "dayfly.privacy.errors": (
         "BrokenChain",
+        "BudgetExceeded",
         "ConsentError",
         "ConsentRefused",
         "DayflyError",
@@ -100,11 +120,16 @@ _HOMES: typing.Final = {
         "InvalidArgument",
         "InvalidConsent",
         "InvalidFragment",
+        "InvalidQuery",
         "InvalidReceipt",
         "LeaseRefused",
+        "LedgerError",
         "MemoryNotLocked",
         "MintRefused",
         "NonceRequired",
+        "QueryTooLarge",
+        "ReleaseFailed",
+        "SandboxError",
         "TransferRefused",
     ),
     "dayfly.privacy.fragments": (
@@ -130,6 +155,19 @@ _HOMES: typing.Final = {
         "verify_receipt",
     ),
     "dayfly.privacy.keys": ("EnvelopeKeyProvider", "FileKeyProvider", "KeyProvider", "PassphraseSeal"),
+    "dayfly.privacy.ledger": ("Account", "Ledger", "Limit"),
+    "dayfly.privacy.sandbox": (
+        "Budget",
+        "Query",
+        "Release",
+        "Sandbox",
+        "SandboxQuery",
+        "Source",
+        "Workload",
+        "calendar_keys",
+        "col",
+        "parse_document",
+    ),
     "dayfly.privacy.transfers": (
         "TransferCounts",
         "TransferTable",
@@ -139,7 +177,7 @@ _HOMES: typing.Final = {
 }
 
 if typing.TYPE_CHECKING:
-    from .audit import AuditLog, verify_audit
+    from .audit_log import AuditLog, verify_audit
     from .consent import (
         ConsentRecord,
         ConsentRequest,
@@ -157,6 +195,7 @@ if typing.TYPE_CHECKING:
     from .deident import ProbeKeys, PseudonymKeys, parse_masking
     from .errors import (
         BrokenChain,
+        BudgetExceeded,
         ConsentError,
         ConsentRefused,
         DayflyError,
@@ -166,11 +205,16 @@ if typing.TYPE_CHECKING:
         InvalidArgument,
         InvalidConsent,
         InvalidFragment,
+        InvalidQuery,
         InvalidReceipt,
         LeaseRefused,
+        LedgerError,
         MemoryNotLocked,
         MintRefused,
         NonceRequired,
+        QueryTooLarge,
+        ReleaseFailed,
+        SandboxError,
         TransferRefused,
     )
     from .fragments import (
@@ -196,6 +240,19 @@ if typing.TYPE_CHECKING:
         verify_receipt,
     )
     from .keys import EnvelopeKeyProvider, FileKeyProvider, KeyProvider, PassphraseSeal
+    from .ledger import Account, Ledger, Limit
+    from .sandbox import (
+        Budget,
+        Query,
+        Release,
+        Sandbox,
+        SandboxQuery,
+        Source,
+        Workload,
+        calendar_keys,
+        col,
+        parse_document,
+    )
     from .transfers import TransferCounts, TransferTable, decide_transfer, parse_transfer_table
 else:
     __getattr__ = _lazy.loader(__name__, _HOMES)

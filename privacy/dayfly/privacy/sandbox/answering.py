@@ -50,7 +50,9 @@ class _Work:
         )
 
 
-def exact_parts(parts: Mapping[Part, object], frame: Frame, groups: Groups, *, method: Method, salt: bytes) -> Exact:
+def exact_parts(
+    parts: Mapping[Part, object], frame: Frame, groups: Groups, *, method: Method, salt: bytes
+) -> Exact:
     """The integers of all parts; one pass over the rows serves the sum of a column and the counts beside it.
 
     Args:

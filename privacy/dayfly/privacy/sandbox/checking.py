@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 from dayfly.privacy.errors import InvalidQuery, QueryTooLarge
 
 from .language import Kind, instant_of, kind_of, known_column, parse
-from .numbers import Number, exact, whole
+from .numbers import exact, whole
 from .queries import (
     Count,
     Customers,
@@ -103,9 +104,14 @@ def _after_steps(steps: Iterable[Step], columns: dict[str, Kind]) -> tuple[dict[
         if isinstance(step, Where):
             found = kind_of(parse(step.condition), columns)
             if found is not Kind.BOOL:
-                raise InvalidQuery(f"condition={step.condition!r} must be true or false, not {found}; compare it")
+                raise InvalidQuery(
+                    f"condition={step.condition!r} must be true or false, not {found}; compare it"
+                )
         elif isinstance(step, Derive):
-            columns = {**columns, **{_named(name): kind_of(parse(text), columns) for name, text in step.columns.items()}}
+            columns = {
+                **columns,
+                **{_named(name): kind_of(parse(text), columns) for name, text in step.columns.items()},
+            }
         else:
             columns = _per_customer(step, columns)
             single = not step.by
@@ -120,7 +126,9 @@ def _named(name: str) -> str:
 
 def _per_customer(step: PerCustomer, columns: Mapping[str, Kind]) -> dict[str, Kind]:
     if not step.columns:
-        raise InvalidQuery("per_customer columns=() must name at least one column; write orders='rows' for example")
+        raise InvalidQuery(
+            "per_customer columns=() must name at least one column; write orders='rows' for example"
+        )
     made = {name: _key_kind(name, columns) for name in step.by}
     for name, value in step.columns.items():
         if name in made:
@@ -131,7 +139,9 @@ def _per_customer(step: PerCustomer, columns: Mapping[str, Kind]) -> dict[str, K
 
 def _per_customer_kind(name: str, value: PerCustomerValue, columns: Mapping[str, Kind]) -> Kind:
     if (value.function == "rows") != (value.column is None):
-        raise InvalidQuery(f"{name}={value.function!r} must have a column, and rows must have none; write it so")
+        raise InvalidQuery(
+            f"{name}={value.function!r} must have a column, and rows must have none; write it so"
+        )
     if value.column is None:
         return Kind.INTEGER
     found = known_column(value.column, columns)
@@ -139,7 +149,9 @@ def _per_customer_kind(name: str, value: PerCustomerValue, columns: Mapping[str,
         _key_kind(value.column, columns)
         return Kind.INTEGER
     if not found.numeric:
-        raise InvalidQuery(f"{name}: column={value.column!r} must hold numbers for {value.function}, not {found}")
+        raise InvalidQuery(
+            f"{name}: column={value.column!r} must hold numbers for {value.function}, not {found}"
+        )
     return Kind.NUMBER
 
 
@@ -155,11 +167,15 @@ def _key_kind(name: str, columns: Mapping[str, Kind]) -> Kind:
 def _groups(keys: tuple[GroupKey, ...], columns: Mapping[str, Kind]) -> int | None:
     names = [key.column for key in keys]
     if len(set(names)) != len(names) or len(names) > _MOST_KEYS:
-        raise InvalidQuery(f"group_by={names} must name at most {_MOST_KEYS} columns, each once; drop the others")
+        raise InvalidQuery(
+            f"group_by={names} must name at most {_MOST_KEYS} columns, each once; drop the others"
+        )
     count = 1
     for key in keys:
         if key.keys is not None and key.edges is not None:
-            raise InvalidQuery(f"group_by column={key.column!r} must have keys or edges, not both; choose one")
+            raise InvalidQuery(
+                f"group_by column={key.column!r} must have keys or edges, not both; choose one"
+            )
         count *= _edges(key, columns) if key.edges is not None else _keys(key, _key_kind(key.column, columns))
     if count > MOST_GROUPS:
         raise QueryTooLarge(
@@ -173,8 +189,10 @@ def _edges(key: GroupKey, columns: Mapping[str, Kind]) -> int:
         raise InvalidQuery(f"edges of column={key.column!r} must be of numbers; give keys instead")
     assert key.edges is not None
     edges = [float(exact(edge, "edge")) for edge in key.edges]
-    if len(edges) < 2 or any(low >= high for low, high in zip(edges, edges[1:], strict=False)):
-        raise InvalidQuery(f"edges={list(key.edges)[:8]} must be at least two, ascending; sort them and drop repeats")
+    if len(edges) < 2 or any(low >= high for low, high in pairwise(edges)):
+        raise InvalidQuery(
+            f"edges={list(key.edges)[:8]} must be at least two, ascending; sort them and drop repeats"
+        )
     return len(edges) - 1
 
 
@@ -182,7 +200,9 @@ def _keys(key: GroupKey, kind: Kind) -> int:
     if key.keys is None:
         return 1
     if not key.keys or len(set(key.keys)) != len(key.keys):
-        raise InvalidQuery(f"keys of column={key.column!r} must be at least one, each once; there are {len(key.keys)}")
+        raise InvalidQuery(
+            f"keys of column={key.column!r} must be at least one, each once; there are {len(key.keys)}"
+        )
     for value in key.keys:
         _check_key(value, key.column, kind)
     return len(key.keys)
@@ -243,7 +263,9 @@ def _measure(measure: Measure, columns: Mapping[str, Kind], rows: int | None) ->
         whole(measure.values_per_customer, "values_per_customer", most=_MOST_GROUPS_PER_CUSTOMER)
         return
     if not found.numeric:
-        raise InvalidQuery(f"column={measure.column!r} of {label!r} must hold numbers, not {found}; choose another")
+        raise InvalidQuery(
+            f"column={measure.column!r} of {label!r} must hold numbers, not {found}; choose another"
+        )
     value_bounds(measure)
     if isinstance(measure, Quantiles):
         _quantiles(measure)
@@ -270,7 +292,15 @@ def value_bounds(measure: Sum | Mean | Variance | Quantiles) -> tuple[Fraction, 
 def _quantiles(measure: Quantiles) -> None:
     label = label_of(measure)
     asked = measure.quantiles
-    if not asked or len(set(asked)) != len(asked) or not all(math.isfinite(one) and 0 < one < 1 for one in asked):
-        raise InvalidQuery(f"quantiles={list(asked)[:8]} of {label!r} must be distinct numbers in (0, 1); 0.5 is the median")
+    if (
+        not asked
+        or len(set(asked)) != len(asked)
+        or not all(math.isfinite(one) and 0 < one < 1 for one in asked)
+    ):
+        raise InvalidQuery(
+            f"quantiles={list(asked)[:8]} of {label!r} must be distinct numbers in (0, 1); 0.5 is the median"
+        )
     if measure.bins not in _BINS:
-        raise InvalidQuery(f"bins={measure.bins!r} of {label!r} must be one of {_BINS}; more bins, more noise")
+        raise InvalidQuery(
+            f"bins={measure.bins!r} of {label!r} must be one of {_BINS}; more bins, more noise"
+        )

@@ -85,8 +85,8 @@ class Explanation:
 
     def __str__(self) -> str:
         lines = [
-            f"protects {self.unit}; costs at most epsilon {number_text(self.epsilon)}, rho {_short(self.rho)}, delta "
-            f"{_short(self.delta)}",
+            f"protects {self.unit}",
+            f"costs at most epsilon {number_text(self.epsilon)}, rho {_short(self.rho)}, delta {_short(self.delta)}",
             f"of one customer count at most {self.groups_per_customer} groups"
             + (f" and {self.rows_per_group} rows in each" if self.rows_per_group else ""),
         ]

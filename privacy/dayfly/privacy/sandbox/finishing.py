@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Final
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from .intervals import half_width
 from .parts import BRANCHES, Part, Role, customers_part, parts_of
-from .planning import NoisyPart, Plan
+from .planning import Plan
 from .queries import Count, Customers, Distinct, Mean, Measure, Quantiles, Sum, Variance, output_columns
 
 __all__ = ["Estimate", "estimates", "table_of"]
@@ -80,7 +79,9 @@ def _plain(name: str, part: Part, plan: Plan, noisy: Noisy, alpha: float) -> Est
     return Estimate(name, value, low, high)
 
 
-def _quotient(top: tuple[Floats, Floats, Floats], rows: tuple[Floats, Floats, Floats]) -> tuple[Floats, Floats, Floats]:
+def _quotient(
+    top: tuple[Floats, Floats, Floats], rows: tuple[Floats, Floats, Floats]
+) -> tuple[Floats, Floats, Floats]:
     """A mean and its interval, where top and number of rows both lie within theirs; a mean is over at least one row."""
     divisors = [np.maximum(edge, 1.0) for edge in rows]
     edges = np.stack([edge / divisor for edge in top[1:] for divisor in divisors[1:]])
@@ -98,7 +99,9 @@ def _variance(name: str, parts: tuple[Part, ...], plan: Plan, noisy: Noisy, alph
     rows, total, squares = (_range(part, plan, noisy, alpha / 3) for part in parts)
     half, centre = float(parts[1].half), float(parts[2].centre)
     mean, mean_low, mean_high = (np.clip(edge, -half, half) for edge in _quotient(total, rows))
-    square, square_low, square_high = (np.clip(edge + centre, 0.0, half * half) for edge in _quotient(squares, rows))
+    square, square_low, square_high = (
+        np.clip(edge + centre, 0.0, half * half) for edge in _quotient(squares, rows)
+    )
     nearest = np.where((mean_low <= 0) & (mean_high >= 0), 0.0, np.minimum(abs(mean_low), abs(mean_high)))
     furthest = np.maximum(abs(mean_low), abs(mean_high))
     value, low, high = (
@@ -123,7 +126,9 @@ def _quantiles(measure: Quantiles, part: Part, plan: Plan, noisy: Noisy, alpha: 
         leaf = np.floor(place)
         wanted = quantile * np.maximum(total, 0.0)
         low = _first(below - wanted[:, None] >= -width)
-        high = _last(np.concatenate([np.zeros_like(below[:, :1]), below[:, :-1]], axis=1) - wanted[:, None] <= width)
+        high = _last(
+            np.concatenate([np.zeros_like(below[:, :1]), below[:, :-1]], axis=1) - wanted[:, None] <= width
+        )
         edges = np.minimum(low, leaf), place, np.maximum(high, leaf) + 1
         low, place, high = (lower + edge * size for edge in edges)
         found.append(Estimate(name, place, low, high))
@@ -159,12 +164,14 @@ def _descended(cells: NDArray[np.int64], levels: int, quantile: float) -> Floats
 
 def _first(true: NDArray[np.bool_]) -> Floats:
     """Number of the first true column of each row; the last column where none is."""
-    return np.where(true.any(axis=1), true.argmax(axis=1), true.shape[1] - 1).astype(np.float64)
+    return np.asarray(np.where(true.any(axis=1), true.argmax(axis=1), true.shape[1] - 1), np.float64)
 
 
 def _last(true: NDArray[np.bool_]) -> Floats:
     """Number of the last true column of each row; the first column where none is."""
-    return np.where(true.any(axis=1), true.shape[1] - 1 - true[:, ::-1].argmax(axis=1), 0).astype(np.float64)
+    return np.asarray(
+        np.where(true.any(axis=1), true.shape[1] - 1 - true[:, ::-1].argmax(axis=1), 0), np.float64
+    )
 
 
 def _cumulative(cells: NDArray[np.int64], levels: int) -> tuple[Floats, int]:
@@ -205,8 +212,3 @@ def table_of(keys: pa.Table, found: list[Estimate], plan: Plan) -> pa.Table:
         by = top.by or found[0].name
         table = table.sort_by([(by, "descending")]).slice(0, top.groups)
     return table
-
-
-def value_scale(one: NoisyPart) -> Fraction:
-    """Scale of the noise in the unit of the column."""
-    return one.scale * one.part.lattice.step

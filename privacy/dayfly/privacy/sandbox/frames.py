@@ -90,7 +90,9 @@ def _truth(values: Any) -> NDArray[np.bool_]:
 
 
 def _derive(frame: Frame, step: Derive) -> Frame:
-    made = {name: _column(evaluate(parse(text), frame.columns), frame.rows) for name, text in step.columns.items()}
+    made = {
+        name: _column(evaluate(parse(text), frame.columns), frame.rows) for name, text in step.columns.items()
+    }
     return Frame(
         frame.source, frame.customers, {**frame.columns, **made}, frame.raw - made.keys(), frame.mask
     )
@@ -114,7 +116,8 @@ def _per_customer(frame: Frame, step: PerCustomer) -> Frame:
         order, first = dense(order * (len(key_values) + 1) + key_codes[here] + 1)
     rows = int(first.size)
     columns: dict[str, Any] = {
-        name: pa.array(np.asarray(key_codes)[here][first], mask=key_codes[here][first] < 0) for name, (key_codes, _) in keys.items()
+        name: pa.array(np.asarray(key_codes)[here][first], mask=key_codes[here][first] < 0)
+        for name, (key_codes, _) in keys.items()
     }
     columns = {name: pc.take(keys[name][1], column) for name, column in columns.items()}
     for name, value in step.columns.items():
@@ -122,7 +125,9 @@ def _per_customer(frame: Frame, step: PerCustomer) -> Frame:
     return Frame(frame.source, Customers(codes[first], frame.customers.keys), columns, frozenset(), None)
 
 
-def _aggregate(frame: Frame, value: PerCustomerValue, here: NDArray[np.bool_], order: NDArray[np.int64], rows: int) -> Any:
+def _aggregate(
+    frame: Frame, value: PerCustomerValue, here: NDArray[np.bool_], order: NDArray[np.int64], rows: int
+) -> Any:
     if value.column is None:
         return pa.array(np.bincount(order, minlength=rows).astype(np.int64))
     if value.function == "distinct":

@@ -47,7 +47,9 @@ class Groups:
 
 def word_table(columns: Sequence[Any]) -> pa.Table:
     """Keys as the hash takes them: int64 or large_string."""
-    return pa.table([_hashable(column) for column in columns], names=[str(number) for number in range(len(columns))])
+    return pa.table(
+        [_hashable(column) for column in columns], names=[str(number) for number in range(len(columns))]
+    )
 
 
 def _hashable(column: Any) -> Any:
@@ -83,7 +85,9 @@ def _codes(frame: Frame, key: GroupKey, kind: Kind) -> tuple[NDArray[Any], Any]:
     def make() -> tuple[NDArray[Any], Any]:
         column = frame.columns[key.column]
         if key.edges is not None:
-            return _binned(numbers_of(column), [float(exact(edge, "edge")) for edge in key.edges]), _asked(key, kind)
+            return _binned(numbers_of(column), [float(exact(edge, "edge")) for edge in key.edges]), _asked(
+                key, kind
+            )
         if key.keys is not None:
             asked = _asked(key, kind)
             return _looked_up(column, asked), asked
@@ -104,7 +108,10 @@ def _asked(key: GroupKey, kind: Kind) -> Any:
 
 def _bins(edges: list[float]) -> list[str]:
     last = len(edges) - 2
-    return [f"[{low:g}, {high:g}{']' if number == last else ')'}" for number, (low, high) in enumerate(pairwise(edges))]
+    return [
+        f"[{low:g}, {high:g}{']' if number == last else ')'}"
+        for number, (low, high) in enumerate(pairwise(edges))
+    ]
 
 
 def _binned(numbers: NDArray[Any], edges: list[float]) -> NDArray[Any]:
@@ -155,5 +162,7 @@ def _occurring(frame: Frame, columns: list[NDArray[Any]], names: list[str], valu
         order, first = dense(order * size + column[some])
     codes = np.full(frame.rows, -1, np.int64)
     codes[some] = order
-    keyed = [pc.take(value, pa.array(column[some][first])) for column, value in zip(columns, values, strict=True)]
+    keyed = [
+        pc.take(value, pa.array(column[some][first])) for column, value in zip(columns, values, strict=True)
+    ]
     return Groups(codes, int(first.size), pa.table(keyed, names=names), known=False)

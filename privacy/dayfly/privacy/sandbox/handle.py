@@ -22,18 +22,23 @@ from dayfly.privacy.noise import NoiseSource
 
 from .answering import Exact, exact_parts
 from .checking import check
+from .contributing import Contributions, contribution_query, workload_of
 from .documents import QueryDocument, canonical, parse_document
 from .explaining import Explanation, explain
 from .finishing import estimates, table_of
 from .fluent import Fluent
 from .frames import frame_of
 from .groups import groups_of
+from .intervals import half_width
 from .numbers import Budget, Number
 from .parts import Part, Role
 from .planning import NoisyPart, Plan, plan
+from .preview import Preview, preview
 from .queries import Query, output_columns
 from .results import Release, lineage_of
 from .sources import Source
+from .suggesting import Suggestion, suggest
+from .workloads import Workload
 
 __all__ = ["Sandbox", "SandboxQuery"]
 
@@ -100,7 +105,13 @@ class Sandbox:
         self._source(query.source)
         return SandboxQuery(self, query)
 
-    def ask(self, document: str | bytes | QueryDocument, *, confidence: float = 0.95, release_id: bytes | None = None) -> Release:
+    def ask(
+        self,
+        document: str | bytes | QueryDocument,
+        *,
+        confidence: float = 0.95,
+        release_id: bytes | None = None,
+    ) -> Release:
         """Answer a YAML or JSON document that states its budget.
 
         Raises:
@@ -109,7 +120,9 @@ class Sandbox:
         """
         found = document if isinstance(document, QueryDocument) else parse_document(document)
         if found.budget is None:
-            raise InvalidQuery("budget=<none> must be in a document that is to be answered; add `budget: {epsilon: ...}`")
+            raise InvalidQuery(
+                "budget=<none> must be in a document that is to be answered; add `budget: {epsilon: ...}`"
+            )
         return self._release(found.query, found.budget, confidence, release_id)
 
     def remaining(self) -> list[Remaining]:
@@ -123,7 +136,9 @@ class Sandbox:
 
     def _source(self, name: str) -> Source:
         if name not in self._sources:
-            raise InvalidQuery(f"source={name!r} must be one of {', '.join(sorted(self._sources))}; check the name")
+            raise InvalidQuery(
+                f"source={name!r} must be one of {', '.join(sorted(self._sources))}; check the name"
+            )
         return self._sources[name]
 
     def _plan(self, query: Query, budget: Budget) -> Plan:
@@ -211,7 +226,9 @@ class Sandbox:
             noisy = self._noise_source().gaussian(values, one.scale, l2_squared=changed.l2_squared)
         return noisy.reshape(exact.shape)
 
-    def _selected(self, one: NoisyPart, exact: Mapping[Part, NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _selected(
+        self, one: NoisyPart, exact: Mapping[Part, NDArray[np.int64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Codes of the groups that are shown, ascending, and their noisy customers."""
         counts, changed = exact[one.part], one.part.sensitivity
         there = {int(code): int(counts[code]) for code in np.flatnonzero(counts)}
@@ -256,7 +273,7 @@ class SandboxQuery(Fluent):
         epsilon: Number | Fraction | None = None,
         delta: Number | Fraction | None = None,
         rho: Number | Fraction | None = None,
-        shares: Mapping[str, Number] | None = None,
+        shares: Mapping[str, Number | Fraction] | None = None,
         confidence: float = 0.95,
         release_id: bytes | None = None,
     ) -> Release:
@@ -284,11 +301,95 @@ class SandboxQuery(Fluent):
         epsilon: Number | Fraction | None = None,
         delta: Number | Fraction | None = None,
         rho: Number | Fraction | None = None,
-        shares: Mapping[str, Number] | None = None,
+        shares: Mapping[str, Number | Fraction] | None = None,
     ) -> Explanation:
         """How it would be answered; reads no row, spends nothing. Arguments and errors as `release`."""
         budget = budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=shares)
         return explain(self._sandbox._plan(self.query, budget))  # noqa: SLF001 - as in `release`
+
+    def preview(
+        self,
+        *,
+        epsilon: Number | Fraction | None = None,
+        delta: Number | Fraction | None = None,
+        rho: Number | Fraction | None = None,
+        shares: Mapping[str, Number | Fraction] | None = None,
+        workload: Workload | None = None,
+        confidence: float = 0.95,
+    ) -> Preview:
+        """How far off the answer would be; reads no row, spends nothing.
+
+        Args:
+            epsilon: As for `release`.
+            delta: As for `release`.
+            rho: As for `release`.
+            shares: As for `release`.
+            workload: What is known or assumed about how customers contribute: without it only the noise is told.
+            confidence: As for `release`.
+
+        Raises:
+            InvalidQuery: query or budget break a rule.
+        """
+        budget = budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=shares)
+        planned = self._sandbox._plan(self.query, budget)  # noqa: SLF001 - as in `release`
+        return preview(planned, workload, alpha=_alpha(confidence))
+
+    def suggest(
+        self,
+        *,
+        workload: Workload,
+        epsilon: Number | Fraction | None = None,
+        delta: Number | Fraction | None = None,
+        rho: Number | Fraction | None = None,
+        confidence: float = 0.95,
+    ) -> Suggestion:
+        """Bounds and split of the budget with the least foreseen error; reads no row, spends nothing.
+
+        Args:
+            workload: How customers contribute.
+            epsilon: As for `release`.
+            delta: As for `release`.
+            rho: As for `release`.
+            confidence: As for `release`.
+
+        Raises:
+            InvalidQuery: query or budget break a rule.
+        """
+        alpha = _alpha(confidence)
+        return suggest(
+            self.query,
+            budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=None),
+            workload,
+            plan=self._sandbox._plan,  # noqa: SLF001 - as in `release`
+            preview=lambda planned, known: preview(planned, known, alpha=alpha),
+        )
+
+    def contributions(
+        self,
+        *,
+        epsilon: Number | Fraction | None = None,
+        rho: Number | Fraction | None = None,
+        most_groups: int = 64,
+        most_rows: int = 256,
+    ) -> Contributions:
+        """Pay for a histogram of customers by groups and rows per group, to choose bounds by.
+
+        Args:
+            epsilon: What it may cost.
+            rho: What it may cost, instead.
+            most_groups: Last bin of groups; customers with more are not counted.
+            most_rows: Last bin of mean rows per group.
+
+        Raises:
+            InvalidQuery: it cannot be asked, or (after it was paid) nothing stands out of the noise.
+            LedgerError, ReleaseFailed: as `release`.
+        """
+        query = contribution_query(self.query, most_groups=most_groups, most_rows=most_rows)
+        asked = SandboxQuery(self._sandbox, query)
+        budget = budget_of(epsilon=epsilon, delta=None, rho=rho, shares=None)
+        noise = next(iter(self._sandbox._plan(query, budget).parts.values())).noise  # noqa: SLF001 - as in `release`
+        release = asked.release(epsilon=epsilon, rho=rho)
+        return Contributions(release, workload_of(release, half_width(noise, 1 / release.table.num_rows)))
 
 
 def budget_of(
@@ -296,13 +397,20 @@ def budget_of(
     epsilon: Number | Fraction | None,
     delta: Number | Fraction | None,
     rho: Number | Fraction | None,
-    shares: Mapping[str, Number] | None,
+    shares: Mapping[str, Number | Fraction] | None,
 ) -> Budget:
     """The budget of some arguments; fractions become texts."""
-    numbers = (str(one) if isinstance(one, Fraction) else one for one in (epsilon, delta, rho))
-    found = dict(zip(("epsilon", "delta", "rho"), numbers, strict=True))
-    weights = {name: str(one) if isinstance(one, Fraction) else one for name, one in (shares or {}).items()}
-    return Budget(**found, shares=weights)  # type: ignore[arg-type]
+    weights = {name: _written(one) for name, one in (shares or {}).items()}
+    return Budget(
+        epsilon=None if epsilon is None else _written(epsilon),
+        delta=None if delta is None else _written(delta),
+        rho=None if rho is None else _written(rho),
+        shares=weights,
+    )
+
+
+def _written(value: Number | Fraction) -> Number:
+    return str(value) if isinstance(value, Fraction) else value
 
 
 def _alpha(confidence: float) -> float:

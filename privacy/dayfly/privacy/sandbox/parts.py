@@ -143,7 +143,14 @@ def _centred(measure: Mean | Variance, checked: Checked) -> Part:
     most = lattice.upper(half) * _rows(checked)
     bound = _bound(checked, -most, most, label_of(measure))
     return Part(
-        Role.CENTRED, measure.column, lattice, bound, bound.sum_sensitivity(), lower, upper, (lower + upper) / 2
+        Role.CENTRED,
+        measure.column,
+        lattice,
+        bound,
+        bound.sum_sensitivity(),
+        lower,
+        upper,
+        (lower + upper) / 2,
     )
 
 
@@ -199,7 +206,9 @@ def _step(bound: Fraction, label: str) -> Fraction:
     while step < ratio:
         step *= 2
     if not Fraction(1, 1 << 52) <= step <= 1 << 52:
-        raise QueryTooLarge(f"bounds of {label!r} must lie between 2**-20 and 2**80 in size; change the unit of the column")
+        raise QueryTooLarge(
+            f"bounds of {label!r} must lie between 2**-20 and 2**80 in size; change the unit of the column"
+        )
     return step
 
 

@@ -151,7 +151,9 @@ def _shares(checked: Checked, budget: Budget) -> tuple[dict[Part, Fraction], dic
         add((customers_part(checked, Role.KEYS),), KEYS)
     for measure in checked.query.measures:
         if isinstance(measure, Customers) and not checked.known:
-            add((customers_part(checked, Role.KEYS),), label_of(measure))  # the selection has counted them already
+            add(
+                (customers_part(checked, Role.KEYS),), label_of(measure)
+            )  # the selection has counted them already
         else:
             add(parts_of(measure, checked), label_of(measure))
     total = sum(shares.values())
@@ -162,12 +164,16 @@ def _weights(checked: Checked, budget: Budget) -> dict[str, Fraction]:
     names = [label_of(measure) for measure in checked.query.measures] + ([] if checked.known else [KEYS])
     unknown = sorted(set(budget.shares) - set(names))
     if unknown:
-        raise InvalidQuery(f"shares of {unknown} must name columns of the answer: {', '.join(names)}; rename them")
+        raise InvalidQuery(
+            f"shares of {unknown} must name columns of the answer: {', '.join(names)}; rename them"
+        )
     weights = {name: exact(budget.shares.get(name, 1), f"share of {name!r}") for name in names}
     largest = max(weights.values())
     for name, weight in weights.items():
         if weight <= 0 or weight < largest * _SMALLEST_SHARE:
-            raise InvalidQuery(f"share of {name!r} must be > 0 and no millionth of another; it is {float(weight)!r}")
+            raise InvalidQuery(
+                f"share of {name!r} must be > 0 and no millionth of another; it is {float(weight)!r}"
+            )
     return weights
 
 
@@ -186,7 +192,9 @@ def _amounts(checked: Checked, budget: Budget) -> list[_Amounts]:
         )
     if rho is not None:
         if delta and not unknown:
-            raise InvalidQuery(f"delta={budget.delta!r} must be left out beside rho where all keys are known; drop it")
+            raise InvalidQuery(
+                f"delta={budget.delta!r} must be left out beside rho where all keys are known; drop it"
+            )
         return [_Amounts("gaussian", rho, None, Fraction(0), delta)]
     assert epsilon is not None
     ways = [_Amounts("laplace", epsilon, None, Fraction(0), delta if unknown else Fraction(0))]

@@ -1,7 +1,6 @@
-"""The error that a release would have, told before it is paid for. No row is read: the query, the budget and public
-assumptions about the workload are all that goes in.
+"""The error that a release would have, told before it is paid for.
 
-The standard deviation of counts and sums is that of their noise exactly (for discrete noise, from above). Of a mean and a variance it is
+No row is read: the query, the budget and public assumptions about the workload are all that goes in. The standard deviation of counts and sums is that of their noise exactly (for discrete noise, from above). Of a mean and a variance it is
 the first-order bound for a group of the expected size, whatever the values are within their bounds. Of quantiles it is in
 ranks: by how large a share of the rows a quantile may be off. The bias is what bounding leaves out, from the workload.
 """
@@ -34,6 +33,8 @@ class ColumnPreview:
         expected: Expected true value; None where the workload does not tell.
         bias: Expected value of what bounding adds (below zero: leaves out); None as `expected`.
         lost_share: Share of the truth that bounding leaves out; None where the workload does not tell.
+        typical: What the error is compared with: the expected value, or (of sums whose totals are not known) its bound, of
+            means half the width of the bounds, of variances its square, of quantiles all ranks; None without a workload.
         error: Root of the mean squared error, noise and bias together; None as `std`.
     """
 
@@ -44,14 +45,15 @@ class ColumnPreview:
     expected: float | None
     bias: float | None
     lost_share: float | None
+    typical: float | None
     error: float | None
 
     @property
     def relative_error(self) -> float | None:
-        """Error by expected value; for ranks the error itself."""
-        if self.error is None or (self.unit == "value" and not self.expected):
+        """Noise by what is typical, and the lost share, together; None where nothing typical is known."""
+        if self.std is None or not self.typical:
             return None
-        return self.error if self.unit == "rank" else self.error / abs(self.expected or 1.0)
+        return math.hypot(self.std / abs(self.typical), self.lost_share or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,10 @@ class Preview:
         lines = [f"{'column':<24}{'std':>12}{'+/-':>12}{'bias':>12}{'error':>12}{'relative':>10}"]
         for one in self.columns:
             cells = "".join(f"{_cell(value):>12}" for value in (one.std, one.half_width, one.bias, one.error))
-            lines.append(f"{one.name:<24}{cells}{_cell(one.relative_error):>10}" + (" of ranks" if one.unit == "rank" else ""))
+            lines.append(
+                f"{one.name:<24}{cells}{_cell(one.relative_error):>10}"
+                + (" of ranks" if one.unit == "rank" else "")
+            )
         return "\n".join(lines)
 
 
@@ -103,7 +108,11 @@ def preview(plan: Plan, workload: Workload | None, *, alpha: float) -> Preview:
         alpha: Probability with which an interval may miss.
     """
     groups = plan.checked.groups or (workload.groups if workload else None)
-    columns = [one for measure in plan.checked.query.measures for one in _measured(measure, plan, workload, groups, alpha)]
+    columns = [
+        one
+        for measure in plan.checked.query.measures
+        for one in _measured(measure, plan, workload, groups, alpha)
+    ]
     selection = plan.selection
     return Preview(
         tuple(columns),
@@ -130,19 +139,27 @@ def _measured(
     names = output_columns(measure)
     if isinstance(measure, Count | Customers | Sum | Distinct):
         std, width = _noise(plan, parts[0], alpha)
-        expected, lost = _expected(measure, plan, workload, groups)
-        return [_column(names[0], std, width, expected, lost)]
+        return [_column(names[0], std, width, *_expected(measure, plan, workload, groups))]
     rows = workload.rows_in_group(groups) * _kept(plan, workload) if workload and groups else None
-    lost = None if workload is None else 1 - _kept(plan, workload)
     if isinstance(measure, Quantiles):
-        one = plan.parts[parts[0]]
-        terms = BRANCHES * parts[0].levels
-        std = one.std * math.sqrt(terms) / rows if rows else None
-        width = min(1.0, half_width(one.noise, alpha, terms=terms) / rows) if rows else None
-        return [ColumnPreview(name, "rank", std, width, None, None, lost, std) for name in names]
-    std = _ratio_std(measure, plan, parts, rows) if rows else None
-    width = std * 1.96 if std is not None and alpha == 0.05 else None if std is None else std * math.sqrt(1 / alpha)
-    return [ColumnPreview(names[0], "value", std, width, None, None, lost, std)]
+        return [_rank(name, plan, parts[0], rows, alpha) for name in names]
+    half = float(parts[1].half)
+    typical = half if isinstance(measure, Mean) else half * half
+    if rows is None:
+        return [ColumnPreview(names[0], "value", None, None, None, None, None, None, None)]
+    wide = _ratio_std(measure, plan, parts, rows)
+    return [
+        ColumnPreview(names[0], "value", wide, wide * math.sqrt(1 / alpha), None, None, None, typical, wide)
+    ]
+
+
+def _rank(name: str, plan: Plan, part: Part, rows: float | None, alpha: float) -> ColumnPreview:
+    one, terms = plan.parts[part], BRANCHES * part.levels
+    if rows is None:
+        return ColumnPreview(name, "rank", None, None, None, None, None, None, None)
+    std = min(1.0, one.std * math.sqrt(terms) / rows)
+    width = min(1.0, half_width(one.noise, alpha, terms=terms) / rows)
+    return ColumnPreview(name, "rank", std, width, None, None, None, 1.0, std)
 
 
 def _ratio_std(measure: Mean | Variance, plan: Plan, parts: tuple[Part, ...], rows: float) -> float:
@@ -163,21 +180,29 @@ def _kept(plan: Plan, workload: Workload) -> float:
 
 def _expected(
     measure: Count | Customers | Sum | Distinct, plan: Plan, workload: Workload | None, groups: int | None
-) -> tuple[float | None, float | None]:
-    """Expected truth of a group, and the share of it that bounding leaves out."""
+) -> tuple[float | None, float | None, float | None]:
+    """Expected truth of a group, the share of it that bounding leaves out, and what an error is compared with."""
     if workload is None or isinstance(measure, Distinct):
-        return None, None
+        return None, None, None
     by_groups = workload.group_share(plan.checked.groups_per_customer)
+    pairs = workload.pairs_per_group(groups) if groups else None
     if isinstance(measure, Customers):
-        return (workload.pairs_per_group(groups) if groups else None), 1 - by_groups
+        return pairs, 1 - by_groups, pairs
     if isinstance(measure, Count):
-        return (workload.rows_in_group(groups) if groups else None), 1 - _kept(plan, workload)
-    lower, upper = value_bounds(measure)
-    share = workload.total_share(measure.column, float(lower), float(upper))
+        expected = workload.rows_in_group(groups) if groups else None
+        return expected, 1 - _kept(plan, workload), expected
+    lower, upper = (float(edge) for edge in value_bounds(measure))
+    share = workload.total_share(measure.column, lower, upper)
+    if share is None:
+        return None, 1 - by_groups, None if pairs is None else pairs * max(abs(lower), abs(upper))
     expected = workload.total_in_group(measure.column, groups) if groups else None
-    return expected, None if share is None else 1 - by_groups * share
+    return expected, 1 - by_groups * share, expected
 
 
-def _column(name: str, std: float, width: float, expected: float | None, lost: float | None) -> ColumnPreview:
+def _column(
+    name: str, std: float, width: float, expected: float | None, lost: float | None, typical: float | None
+) -> ColumnPreview:
     bias = None if expected is None or lost is None else -expected * lost
-    return ColumnPreview(name, "value", std, width, expected, bias, lost, math.hypot(std, bias or 0.0))
+    return ColumnPreview(
+        name, "value", std, width, expected, bias, lost, typical, math.hypot(std, bias or 0.0)
+    )

@@ -213,7 +213,9 @@ def label_of(measure: Measure) -> str:
 def output_columns(measure: Measure) -> tuple[str, ...]:
     """Names of the columns of the answer that a measure gives, without their intervals."""
     label = label_of(measure)
-    return tuple(f"{label}_{one:g}" for one in measure.quantiles) if isinstance(measure, Quantiles) else (label,)
+    return (
+        tuple(f"{label}_{one:g}" for one in measure.quantiles) if isinstance(measure, Quantiles) else (label,)
+    )
 
 
 class Top(_Part, frozen=True, kw_only=True):

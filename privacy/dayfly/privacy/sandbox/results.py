@@ -125,7 +125,9 @@ class Release:
 
     def __repr__(self) -> str:
         lost = ", ".join(
-            f"{name}={float(value):.4g}" for name in ("epsilon", "rho", "delta") if (value := getattr(self.loss, name))
+            f"{name}={float(value):.4g}"
+            for name in ("epsilon", "rho", "delta")
+            if (value := getattr(self.loss, name))
         )
         return f"Release({self.table.num_rows} rows of {', '.join(self.columns)}; {lost})"
 

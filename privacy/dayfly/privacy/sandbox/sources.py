@@ -76,7 +76,9 @@ class Source:
         return f"Source({columns})"
 
     def __getstate__(self) -> object:
-        raise InvalidQuery("source must not be pickled, because it holds private rows; open it where it is used")
+        raise InvalidQuery(
+            "source must not be pickled, because it holds private rows; open it where it is used"
+        )
 
     def column(self, name: str) -> Any:
         """A column as expressions see it; private."""
@@ -116,7 +118,9 @@ def _table(data: Data) -> pa.Table:
 
 def _schema(schema: pa.Schema, customer: str) -> dict[str, Kind]:
     if customer not in schema.names:
-        raise InvalidQuery(f"customer={customer!r} must be a column of {', '.join(schema.names)}; check the name")
+        raise InvalidQuery(
+            f"customer={customer!r} must be a column of {', '.join(schema.names)}; check the name"
+        )
     if kind_of_arrow(schema.field(customer).type) not in {Kind.INTEGER, Kind.TEXT}:
         raise InvalidQuery(f"customer={customer!r} must hold integers or texts; convert the column")
     kinds = {field.name: kind_of_arrow(field.type) for field in schema if field.name != customer}

@@ -34,14 +34,28 @@ class Workload:
 
     def __post_init__(self) -> None:
         if not self.customers > 0:
-            raise InvalidQuery(f"customers={self.customers!r} must be > 0; give the number of customers you expect")
-        named = {"groups_per_customer": self.groups_per_customer, "rows_per_group": self.rows_per_group, **self.totals}
+            raise InvalidQuery(
+                f"customers={self.customers!r} must be > 0; give the number of customers you expect"
+            )
+        named = {
+            "groups_per_customer": self.groups_per_customer,
+            "rows_per_group": self.rows_per_group,
+            **self.totals,
+        }
         for name, distribution in named.items():
-            if not distribution or any(not weight >= 0 for weight in distribution.values()) or not sum(distribution.values()) > 0:
-                raise InvalidQuery(f"{name} must have a weight above zero and none below; give value -> weight")
+            if (
+                not distribution
+                or any(not weight >= 0 for weight in distribution.values())
+                or not sum(distribution.values()) > 0
+            ):
+                raise InvalidQuery(
+                    f"{name} must have a weight above zero and none below; give value -> weight"
+                )
         for name in ("groups_per_customer", "rows_per_group"):
             if min(named[name]) < 0:
-                raise InvalidQuery(f"{name}={min(named[name])!r} must be >= 0; it is a number of groups or rows")
+                raise InvalidQuery(
+                    f"{name}={min(named[name])!r} must be >= 0; it is a number of groups or rows"
+                )
 
     def group_share(self, most: int) -> float:
         """Share of the (customer, group) pairs that is left when a customer keeps at most so many groups."""
