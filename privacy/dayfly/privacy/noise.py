@@ -38,7 +38,9 @@ dp.enable_features("contrib")
 
 LARGEST_SCALE: Final = Fraction(1 << 62)
 _NUDGES: Final = 16
-_HEADROOM: Final = 1 + Fraction(1, 1 << 50)  # what OpenDP's map loses to rounding, so that the first try is accepted
+_HEADROOM: Final = 1 + Fraction(
+    1, 1 << 50
+)  # what OpenDP's map loses to rounding, so that the first try is accepted
 _INT64: Final = 1 << 63
 
 
@@ -54,13 +56,23 @@ class NoiseSource(Protocol):
         ...
 
     def laplace_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         """Noisy values of the keys whose noisy value is at least `threshold`; sensitivity is (l0, l1, linf)."""
         ...
 
     def gaussian_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         """Noisy values of the keys whose noisy value is at least `threshold`; sensitivity is (l0, l2_squared, linf)."""
         ...
@@ -106,7 +118,12 @@ class OpenDpNoise:
         return _drawn(_gaussian(_scale(scale), _sensitivity("l2_squared", l2_squared)), checked)
 
     def laplace_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         """Noisy values of the keys whose noisy value is at least `threshold`.
 
@@ -124,7 +141,12 @@ class OpenDpNoise:
         return _drawn_map(measure, values)
 
     def gaussian_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         """Noisy values of the keys whose noisy value is at least `threshold`.
 
@@ -153,10 +175,14 @@ def _vector(values: object) -> Values:
 
 def _scale(scale: object) -> Fraction:
     if isinstance(scale, float):
-        raise InvalidArgument(f"scale={scale!r} must be an int or a Fraction; a float's rounding has no direction")
+        raise InvalidArgument(
+            f"scale={scale!r} must be an int or a Fraction; a float's rounding has no direction"
+        )
     checked = positive_exact("scale", scale)
     if checked > LARGEST_SCALE:
-        raise InvalidArgument(f"scale={float_up(checked)!r} must be <= 2^62; such noise does not fit int64, use a coarser lattice")
+        raise InvalidArgument(
+            f"scale={float_up(checked)!r} must be <= 2^62; such noise does not fit int64, use a coarser lattice"
+        )
     return checked
 
 
@@ -172,7 +198,11 @@ def _norms(sensitivity: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def _threshold(threshold: object, sensitivity: tuple[int, int, int]) -> int:
-    if isinstance(threshold, bool) or not isinstance(threshold, int) or not sensitivity[2] < threshold < _INT64:
+    if (
+        isinstance(threshold, bool)
+        or not isinstance(threshold, int)
+        or not sensitivity[2] < threshold < _INT64
+    ):
         raise InvalidArgument(
             f"threshold={threshold!r} must be an integer above linf={sensitivity[2]!r} and below 2^63; "
             "take it from accounting.selection.laplace_threshold or gaussian_threshold"

@@ -30,7 +30,9 @@ _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 def _open_unit(name: str, value: object) -> Fraction:
     checked = exact(name, value)
     if not 0 < checked < 1:
-        raise InvalidArgument(f"{name}={value!r} must lie in (0, 1); pass a small probability such as Fraction('1e-6')")
+        raise InvalidArgument(
+            f"{name}={value!r} must lie in (0, 1); pass a small probability such as Fraction('1e-6')"
+        )
     return checked
 
 
@@ -121,6 +123,8 @@ def group_loss(epsilon: Exact, delta: Exact, size: int) -> tuple[Fraction, Fract
     """
     epsilon, delta = exact("epsilon", epsilon), exact("delta", delta)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InvalidArgument(f"size={size!r} must be an integer >= 1; pass the number of people in the group")
+        raise InvalidArgument(
+            f"size={size!r} must be an integer >= 1; pass the number of people in the group"
+        )
     growth = sum((exp_up(epsilon * i) for i in range(size)), start=Fraction(0))
     return epsilon * size, min(Fraction(1), delta * growth)

@@ -67,11 +67,18 @@ def gaussian_delta(mu: float, epsilon: Floats) -> Floats:
     near, far = epsilon / mu - mu / 2, epsilon / mu + mu / 2
     with np.errstate(over="ignore", under="ignore"):
         density = np.exp(-np.square(near) / 2) / math.sqrt(2 * math.pi)
-        ratio_near, ratio_far = _MILLS * erfcx(np.abs(near) * _SQRT_HALF), _MILLS * erfcx(np.abs(far) * _SQRT_HALF)
-        tail = density * ((ratio_near - ratio_far) + (32 + 2 * np.square(near)) * ULP * (ratio_near + ratio_far))
+        ratio_near, ratio_far = (
+            _MILLS * erfcx(np.abs(near) * _SQRT_HALF),
+            _MILLS * erfcx(np.abs(far) * _SQRT_HALF),
+        )
+        tail = density * (
+            (ratio_near - ratio_far) + (32 + 2 * np.square(near)) * ULP * (ratio_near + ratio_far)
+        )
         # Left of the middle the first term is near one and nothing cancels.
         exponent = epsilon + log_ndtr(-far)
-        middle = ndtr(-near) - np.exp(exponent) * (1 - (32 + 4 * np.abs(epsilon) + 4 * np.abs(exponent)) * ULP)
+        middle = ndtr(-near) - np.exp(exponent) * (
+            1 - (32 + 4 * np.abs(epsilon) + 4 * np.abs(exponent)) * ULP
+        )
     return np.clip(np.where(near > 0, tail, middle + 16 * ULP), 0.0, 1.0)
 
 
@@ -124,7 +131,9 @@ def analytic_gaussian_scale(l2_squared: Exact, epsilon: Exact, delta: Exact) -> 
 def _above_zero(name: str, value: object) -> Fraction:
     checked = probability(name, value)
     if checked == 0:
-        raise InvalidArgument(f"{name}={value!r} must be > 0; Gaussian noise has no finite epsilon at delta 0")
+        raise InvalidArgument(
+            f"{name}={value!r} must be > 0; Gaussian noise has no finite epsilon at delta 0"
+        )
     return checked
 
 

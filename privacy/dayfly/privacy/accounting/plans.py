@@ -85,11 +85,15 @@ def loss_distribution(
     if not parts.profiles:
         return PrivacyLoss(parts.leaking(_NOTHING), parts.leaking(_NOTHING))
     grid = step or _step(parts.profiles)
-    remove = compose([(discretise(profile.forward, profile.span, grid), times) for profile, times in parts.profiles])
+    remove = compose(
+        [(discretise(profile.forward, profile.span, grid), times) for profile, times in parts.profiles]
+    )
     if all(profile.symmetric for profile, _ in parts.profiles):
         both = parts.leaking(remove)
         return PrivacyLoss(both, both)
-    add = compose([(discretise(profile.backward, _swapped(profile), grid), times) for profile, times in parts.profiles])
+    add = compose(
+        [(discretise(profile.backward, _swapped(profile), grid), times) for profile, times in parts.profiles]
+    )
     return PrivacyLoss(parts.leaking(remove), parts.leaking(add))
 
 
@@ -133,7 +137,9 @@ def _gathered(event: LossEvent, adjacency: Adjacency) -> _Parts:
     profiles = [(profile_of(leaf, adjacency=adjacency), times) for leaf, times in counted.items()]
     profiles += [(gaussian_profile(mu_squared), 1)] if mu_squared else []
     profiles += [(zcdp_profile(rho), 1)] if rho else []
-    return _Parts([(profile, times) for profile, times in profiles if profile.span[1] > profile.span[0]], kept)
+    return _Parts(
+        [(profile, times) for profile, times in profiles if profile.span[1] > profile.span[0]], kept
+    )
 
 
 def _parted(event: LossEvent) -> tuple[LossEvent, Fraction]:
@@ -194,7 +200,9 @@ class Plan:
         if self.cost.epsilon is not None and left >= 0:
             bounds.append(float_up(self.cost.epsilon))
         if left > 0:
-            bounds.append(float_up(exact_epsilon_of_rho(self.cost.rho, min(left, Fraction(999_999, 1_000_000)))))
+            bounds.append(
+                float_up(exact_epsilon_of_rho(self.cost.rho, min(left, Fraction(999_999, 1_000_000))))
+            )
         return min(bounds)
 
     def delta(self, epsilon: Exact) -> float:

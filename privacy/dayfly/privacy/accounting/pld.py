@@ -47,6 +47,8 @@ _ETA: Final = 12 * 2.0**-53
 _WIDE_ULP: Final = float(np.finfo(np.longdouble).eps)
 _CUT: Final = 1e-17
 """Chernoff bound of the mass that may leave the window, on each side."""
+_BENT: Final = 1e-8
+"""Negative mass that rounding does not explain."""
 MOST_CELLS: Final = 1 << 23
 
 
@@ -76,7 +78,11 @@ class LossDistribution:
         """delta at every grid point, rounded up."""
         delta = _profile_of_masses(self.masses, self.step)
         slack = 4 * (self.masses.size + 8) * _WIDE_ULP
-        return delta * np.longdouble(1 + slack) + np.longdouble(self.infinite) * np.longdouble(1 + slack) + np.longdouble(slack)
+        return (
+            delta * np.longdouble(1 + slack)
+            + np.longdouble(self.infinite) * np.longdouble(1 + slack)
+            + np.longdouble(slack)
+        )
 
     def delta(self, epsilon: float) -> float:
         """An upper bound of delta at `epsilon` >= 0.
@@ -96,7 +102,9 @@ class LossDistribution:
         if left < 0:
             start = float(self._profile[0])
             share = math.exp(min(0.0, epsilon - self.first * self.step))  # chord from (0, total)
-            return math.nextafter((1 - share) * max(1.0, float(self.masses.sum()) + self.infinite) + share * start, math.inf)
+            return math.nextafter(
+                (1 - share) * max(1.0, float(self.masses.sum()) + self.infinite) + share * start, math.inf
+            )
         share = min(1.0, max(0.0, math.expm1((place - left) * self.step) / math.expm1(self.step)))
         low, high = float(self._profile[left]), float(self._profile[left + 1])
         return math.nextafter(low + (high - low) * share * (1 - 1e-12), math.inf)
@@ -144,7 +152,9 @@ def _profile_of_masses(masses: Floats, step: float) -> Wide:
     return np.asarray(np.maximum(above - shrunk, 0))
 
 
-def discretise(profile: Callable[[Floats], Floats], span: tuple[float, float], step: float) -> LossDistribution:
+def discretise(
+    profile: Callable[[Floats], Floats], span: tuple[float, float], step: float
+) -> LossDistribution:
     """Claim 1.
 
     Args:
@@ -159,20 +169,52 @@ def discretise(profile: Callable[[Floats], Floats], span: tuple[float, float], s
     if last - first + 1 > MOST_CELLS:
         raise InvalidArgument(f"step={step!r} must be coarser for losses in {span!r}; pass a larger step")
     delta = np.minimum.accumulate(profile(np.arange(first, last + 1) * step))
+    masses = _chords(delta, step)
+    if float(np.minimum(masses, 0.0).sum()) < -_BENT:
+        # Bounds that are no profile themselves (conversions of zCDP) need not be convex; the profile below them is, so it is below their hull.
+        delta = _hull(delta, step)
+        masses = _chords(delta, step)
+    return _certified(np.maximum(masses, 0.0), delta, first, step)
+
+
+def _certified(masses: Floats, delta: Floats, first: int, step: float) -> LossDistribution:
+    """The masses, with what they fall short of `delta` at infinity."""
+    short = np.max(delta.astype(np.longdouble) - _profile_of_masses(masses, step))
+    slack = 4 * (masses.size + 8) * _WIDE_ULP
+    infinite = max(float(short) * (1 + 1e-15) + slack, 1 - math.fsum(masses) + 1e-15, 0.0)
+    return LossDistribution(step=step, first=first, masses=masses, infinite=infinite)
+
+
+def _chords(delta: Floats, step: float) -> Floats:
+    """Masses whose profile is the chain of chords through `delta`; negative where rounding, or the input, bends them."""
     rise = np.diff(delta)
     growth = math.expm1(step)
     masses = np.zeros(delta.size)
-    masses[0] = (rise[0] if rise.size else -delta[0] * 0) / growth + 1 - delta[0]
+    masses[0] = 1 - delta[0]
     if rise.size:
+        masses[0] += rise[0] / growth
         masses[1:-1] = (rise[1:] - math.exp(step) * rise[:-1]) / growth
         masses[-1] = -math.exp(step) * rise[-1] / growth
-    np.maximum(masses, 0.0, out=masses)
-    computed = _profile_of_masses(masses, step)
-    short = np.max(delta.astype(np.longdouble) - computed)
-    total = math.fsum(masses)
-    slack = 4 * (masses.size + 8) * _WIDE_ULP
-    infinite = max(float(short) * (1 + 1e-15) + slack, 1 - total + 1e-15, 0.0)
-    return LossDistribution(step=step, first=first, masses=masses, infinite=infinite)
+    return masses
+
+
+def _hull(delta: Floats, step: float) -> Floats:
+    """The largest convex function of x = e^epsilon below the points, at every point, raised by rounding."""
+    kept: list[int] = []
+    for place in range(delta.size):
+        while len(kept) > 1:
+            before, middle = kept[-2], kept[-1]
+            falling = (delta[middle] - delta[before]) / -math.expm1(-(middle - before) * step)
+            following = (delta[place] - delta[middle]) / math.expm1(min(700.0, (place - middle) * step))
+            if falling < following:
+                break
+            kept.pop()
+        kept.append(place)
+    left = np.searchsorted(kept, np.arange(delta.size), side="right") - 1
+    left = np.minimum(left, len(kept) - 2)
+    start, end = np.asarray(kept)[left], np.asarray(kept)[left + 1]
+    share = np.expm1((np.arange(delta.size) - start) * step) / np.expm1(np.minimum(700.0, (end - start) * step))
+    return np.asarray(np.minimum(1.0, delta[start] + (delta[end] - delta[start]) * share + 1e-15))
 
 
 def variance_of(profile: Profile, *, cells: int = 2000) -> float:
@@ -196,14 +238,18 @@ def compose(parts: Sequence[tuple[LossDistribution, int]]) -> LossDistribution:
         raise InvalidArgument("parts=() must hold at least one distribution; pass what was released")
     step = parts[0][0].step
     if any(part.step != step for part, _ in parts):
-        raise InvalidArgument(f"step={[part.step for part, _ in parts]!r} must be one grid; discretise all with one step")
+        raise InvalidArgument(
+            f"step={[part.step for part, _ in parts]!r} must be one grid; discretise all with one step"
+        )
     if len(parts) == 1 and parts[0][1] == 1:
         return parts[0][0]
     infinite = math.fsum(part.infinite * times for part, times in parts)
     low, high, cut = _window(parts)
     size = high - low + 1
     if size > MOST_CELLS:
-        raise InvalidArgument(f"step={step!r} must be coarser for a window of {size} cells; pass a larger step")
+        raise InvalidArgument(
+            f"step={step!r} must be coarser for a window of {size} cells; pass a larger step"
+        )
     length = fft.next_fast_len(max(size, 2), real=True)
     spectrum: NDArray[np.complex128] = np.ones(length // 2 + 1, dtype=np.complex128)
     largest = 0.0

@@ -133,7 +133,9 @@ class _Laplace(_Symmetric):
             share = np.clip(np.expm1(inside - low * unit) / math.expm1(2 * unit), 0.0, 1.0)
             kept = at_low + (at_high - at_low) * share
         left = -np.expm1(np.minimum(epsilon, 0.0))
-        return _lifted(np.where(epsilon >= self.epsilon, 0.0, np.where(epsilon <= -self.epsilon, left, 1 - kept)))
+        return _lifted(
+            np.where(epsilon >= self.epsilon, 0.0, np.where(epsilon <= -self.epsilon, left, 1 - kept))
+        )
 
 
 @dataclass(frozen=True)
@@ -249,12 +251,18 @@ class _Sampled:
 
     def forward(self, epsilon: Floats) -> Floats:
         return _lifted(
-            np.where(self._reached(epsilon), self.rate * self.part.forward(self._inner(epsilon)), -np.expm1(np.minimum(epsilon, 0)))
+            np.where(
+                self._reached(epsilon),
+                self.rate * self.part.forward(self._inner(epsilon)),
+                -np.expm1(np.minimum(epsilon, 0)),
+            )
         )
 
     def backward(self, epsilon: Floats) -> Floats:
         weight = np.maximum(0.0, 1 - np.exp(np.minimum(epsilon, 700)) * (1 - self.rate))
-        return _lifted(np.where(self._reached(-epsilon), weight * self.part.backward(-self._inner(-epsilon)), 0.0))
+        return _lifted(
+            np.where(self._reached(-epsilon), weight * self.part.backward(-self._inner(-epsilon)), 0.0)
+        )
 
     def _reached(self, epsilon: Floats) -> NDArray[np.bool_]:
         return np.expm1(epsilon) > -self.rate
@@ -285,7 +293,9 @@ class _SampledReplaceGaussian(_Symmetric):
     def forward(self, epsilon: Floats) -> Floats:
         low = np.full(np.shape(epsilon), -60.0 - self.mu)
         high = -low
-        for _ in range(70):  # any cut gives a lower bound; at the best one the slope is zero, so the last bits do not matter
+        for _ in range(
+            70
+        ):  # any cut gives a lower bound; at the best one the slope is zero, so the last bits do not matter
             middle = (low + high) / 2
             right = self._loss(middle) > epsilon
             low, high = np.where(right, low, middle), np.where(right, middle, high)
@@ -312,7 +322,9 @@ class _Zcdp(_Symmetric):
         flat, out = size.ravel(), bound.ravel()
         for start in range(0, flat.size, 4096):
             part = flat[start : start + 4096]
-            exponent = (order - 1) * (order * self.rho - part) + (order - 1) * np.log1p(-1 / order) - np.log(order)
+            exponent = (
+                (order - 1) * (order * self.rho - part) + (order - 1) * np.log1p(-1 / order) - np.log(order)
+            )
             out[start : start + 4096] = np.exp(np.minimum(exponent.min(axis=0), 0.0)) * (1 + 4096 * ULP)
         right = np.minimum(1.0, out.reshape(size.shape))
         # Symmetric noise: H(-e) = 1 - e^-e + e^-e H(e).
@@ -332,7 +344,9 @@ def profile_of(event: LossEvent, *, adjacency: Adjacency = "add_or_remove") -> P
     factor = 2 if adjacency == "replace" else 1
     match event:
         case LaplaceLoss():
-            return _Laplace(float_up(event.epsilon * factor), int(event.l1) * factor if event.domain == "integers" else 0)
+            return _Laplace(
+                float_up(event.epsilon * factor), int(event.l1) * factor if event.domain == "integers" else 0
+            )
         case GaussianLoss():
             return _gaussian(event, factor)
         case PureLoss(epsilon):
@@ -361,7 +375,11 @@ def _gaussian(event: GaussianLoss, factor: int) -> Profile:
 
 def exactly_summed(event: GaussianLoss, factor: int) -> bool:
     """Whether the profile is that of one coordinate: with one unit of squared length only one can move."""
-    return event.domain == "integers" and Fraction(event.l2_squared) * factor == 1 and event.scale <= _EXACT_SCALE
+    return (
+        event.domain == "integers"
+        and Fraction(event.l2_squared) * factor == 1
+        and event.scale <= _EXACT_SCALE
+    )
 
 
 def gaussian_parts(event: GaussianLoss, factor: int) -> tuple[Fraction, Fraction]:
@@ -373,7 +391,9 @@ def gaussian_parts(event: GaussianLoss, factor: int) -> tuple[Fraction, Fraction
     if event.domain == "reals":
         return l2_squared / (scale * scale), Fraction(0)
     variance = bridge_variance(scale, l2_squared)
-    if variance > Fraction(7, 8) * scale * scale:  # less than the seven percent of epsilon that zCDP's conversion takes
+    if (
+        variance > Fraction(7, 8) * scale * scale
+    ):  # less than the seven percent of epsilon that zCDP's conversion takes
         return l2_squared / variance, Fraction(0)
     return Fraction(0), l2_squared / (2 * scale * scale)
 
@@ -420,4 +440,6 @@ def _sampled(part: LossEvent, rate: Fraction, factor: int) -> Profile:
     if isinstance(part, GaussianLoss) and part.domain == "reals":
         mu = float_up(sqrt_up(part.l2_squared) / part.scale)
         return _SampledReplaceGaussian(mu, share) if rate < 1 else _Gaussian(2 * mu)
-    raise InvalidArgument(f"part={part!r} must be continuous Gaussian noise for adjacency='replace'; use 'add_or_remove'")
+    raise InvalidArgument(
+        f"part={part!r} must be continuous Gaussian noise for adjacency='replace'; use 'add_or_remove'"
+    )

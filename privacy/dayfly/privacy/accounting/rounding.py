@@ -142,7 +142,9 @@ def exp_down(value: Exact) -> Fraction:
 
 def _exp(value: Exact) -> Fraction:
     if abs(value) > 1_000_000:
-        raise InvalidArgument(f"value={float_up(value)!r} must lie within 1e6 of zero; e^value cannot be written")
+        raise InvalidArgument(
+            f"value={float_up(value)!r} must lie within 1e6 of zero; e^value cannot be written"
+        )
     return Fraction(_WORK.exp(_decimal(value)))
 
 
