@@ -13,6 +13,7 @@ from dayfly.privacy.errors import InvalidColumns, TooManyGroups
 from .contribution import Bounded, Contribution
 from .group_by import DEFAULT_MAX_GROUPS, bounded_group_by, bounded_rows
 from .keys import (
+    as_arrow,
     codes_of_column,
     codes_of_columns,
     key_array,
@@ -207,7 +208,8 @@ def _customers(name: str, column: Any) -> tuple[NDArray[np.int32], pa.Array]:
 def _groups(found: dict[str, Any], known_keys: Any, max_groups: int) -> tuple[NDArray[np.int32], pa.Table]:
     """Group codes and the key table, in canonical or in the given order."""
     names = list(found)
-    columns = [key_array(name, column) for name, column in found.items()]
+    shown_as = [as_arrow(name, column) for name, column in found.items()]
+    columns = [key_array(name, column) for name, column in zip(names, shown_as, strict=True)]
     if known_keys is not None:
         known = known_table(known_keys, columns, names)
         _few_enough(known.num_rows, max_groups)
@@ -221,13 +223,8 @@ def _groups(found: dict[str, Any], known_keys: Any, max_groups: int) -> tuple[ND
     else:
         renamed, table = match_keys(table, known), known
     rename(codes, renamed)
-    shown = [restored(table.column(name), _kind(found[name], table.column(name))) for name in names]
+    shown = [restored(table.column(name), column.type) for name, column in zip(names, shown_as, strict=True)]
     return codes, pa.table(shown, names=names)
-
-
-def _kind(column: Any, keys: pa.ChunkedArray) -> pa.DataType:
-    """The type a column's keys are shown in: that of an Arrow column, else what the keys are held in."""
-    return column.type if isinstance(column, pa.Array | pa.ChunkedArray) else keys.type
 
 
 def _few_enough(count: int, max_groups: int) -> None:

@@ -89,7 +89,7 @@ class Held:
         return customers, groups
 
     def _fits(self, customer_keys: pa.Array, group_keys: pa.Table, *, known: bool, valued: bool) -> None:
-        if self.customer_type is not None and len(customer_keys) and customer_keys.type != self.customer_type:
+        if self.customers and len(customer_keys) and customer_keys.type != self.customer_type:
             raise InvalidPartial(
                 f"customer keys are {customer_keys.type}, must be {self.customer_type} as before; cast the column"
             )

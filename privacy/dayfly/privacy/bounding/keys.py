@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dayfly.privacy.errors import InvalidColumns
 
 __all__ = [
+    "as_arrow",
     "codes_of_column",
     "codes_of_columns",
     "key_array",
@@ -25,6 +26,22 @@ _DENSE_SHARE: Final = 4
 _DENSE_FLOOR: Final = 2**16
 
 
+def as_arrow(name: str, column: Any) -> pa.ChunkedArray:
+    """A column of any kind as an Arrow column.
+
+    Raises:
+        InvalidColumns: It is not one column of values of one type.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        return column
+    try:
+        return pa.chunked_array([column if isinstance(column, pa.Array) else pa.array(column)])
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError) as error:
+        raise InvalidColumns(
+            f"{name}={type(column).__name__} must be one column of values of one type; {error}"
+        ) from error
+
+
 def key_array(name: str, column: Any) -> pa.ChunkedArray:
     """A key column as int64, large_string, or a dictionary of one of them.
 
@@ -34,19 +51,7 @@ def key_array(name: str, column: Any) -> pa.ChunkedArray:
     Raises:
         InvalidColumns: The column holds floats, nested values, or integers beyond int64.
     """
-    if not isinstance(column, pa.ChunkedArray):
-        try:
-            column = pa.chunked_array([column if isinstance(column, pa.Array) else pa.array(column)])
-        except (
-            pa.ArrowInvalid,
-            pa.ArrowTypeError,
-            pa.ArrowNotImplementedError,
-            ValueError,
-            TypeError,
-        ) as error:
-            raise InvalidColumns(
-                f"{name}={type(column).__name__} must be one column of keys; {error}"
-            ) from error
+    column = as_arrow(name, column)
     if pa.types.is_dictionary(column.type):
         target = pa.dictionary(column.type.index_type, _key_type(name, column.type.value_type))
         return column if column.type == target else _cast(name, column.cast(column.type.value_type))
@@ -234,9 +239,11 @@ def key_tuples(table: pa.Table) -> list[tuple[Any, ...]]:
 
 
 def restored(keys: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Keys in the type of the column they came from."""
+    """Keys in the type of the column they came from; views of strings and untyped nulls stay as they are held."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
+    if pa.types.is_string_view(kind) or pa.types.is_null(kind) or keys.type == kind:
+        return keys
     if pa.types.is_date32(kind) or pa.types.is_time32(kind):
         keys = keys.cast(pa.int32())
-    return keys if keys.type == kind else keys.cast(kind)
+    return keys.cast(kind)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from dayfly.privacy.errors import InvalidColumns
 
+from .keys import as_arrow
+
 __all__ = ["read_columns", "value_column"]
 
 
@@ -80,19 +82,7 @@ def value_column(name: str, column: Any) -> NDArray[Any]:
         and not isinstance(column, np.ma.MaskedArray)
     ):
         return column
-    if not isinstance(column, pa.Array | pa.ChunkedArray):
-        try:
-            column = pa.array(column)
-        except (
-            pa.ArrowInvalid,
-            pa.ArrowTypeError,
-            pa.ArrowNotImplementedError,
-            TypeError,
-            ValueError,
-        ) as error:
-            raise InvalidColumns(
-                f"{name}={type(column).__name__} must be one column of numbers; {error}"
-            ) from error
+    column = as_arrow(name, column)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
