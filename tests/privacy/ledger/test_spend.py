@@ -377,7 +377,7 @@ def test_a_clock_that_tells_no_int_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path / "budget.db", now_ms=clock) as ledger:
         declare(ledger)
         clock.now_ms = 1.5
-        with pytest.raises(InvalidArgument, match="now_ms=1.5 must be an int"):
+        with pytest.raises(InvalidArgument, match=r"now_ms=1\.5 must be an int"):
             ledger.spend(spend())
 
 
