@@ -123,7 +123,8 @@ class Held:
                 "salt gives two groups one priority, so pieces could disagree; draw another salt"
             )
         self.table.add_groups(words)
-        self.groups.update((rows[place], len(self.groups) + step) for step, place in enumerate(new))
+        first = len(self.groups)
+        self.groups.update({rows[place]: first + step for step, place in enumerate(new)})
         if self.group_keys is None:
             self.group_keys = keys
         elif new:

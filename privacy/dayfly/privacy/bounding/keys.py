@@ -64,7 +64,7 @@ def _cast(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         if pa.types.is_date32(column.type) or pa.types.is_time32(column.type):
             column = column.cast(pa.int32())
         return column if column.type == target else column.cast(target)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InvalidColumns(
             f"{name}={column.type} must fit int64 keys; cast the column to string: {error}"
         ) from error
@@ -234,8 +234,9 @@ def match_keys(table: pa.Table, known: pa.Table) -> NDArray[np.int32]:
 
 
 def key_tuples(table: pa.Table) -> list[tuple[Any, ...]]:
-    """Rows of a key table as Python values."""
-    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    """Rows of a key table as Python integers and strings."""
+    columns = (key_array(name, table.column(name)).to_pylist() for name in table.column_names)
+    return list(zip(*columns, strict=True))
 
 
 def restored(keys: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
