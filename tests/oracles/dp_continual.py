@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,12 +135,12 @@ def patterns(length: int, steps: int, separation: int) -> Iterator[tuple[int, ..
     """Every way of taking part in at most `steps` of `length` steps, no two closer than `separation`."""
     for size in range(steps + 1):
         for chosen in combinations(range(length), size):
-            if all(b - a >= separation for a, b in zip(chosen, chosen[1:], strict=False)):
+            if all(b - a >= separation for a, b in pairwise(chosen)):
                 yield chosen
 
 
 def binary_tree_error(length: int) -> float:
     """Standard error of the worst running total of a binary tree with one noisy node per level, at sensitivity one."""
     levels = length.bit_length()
-    worst = max(bin(t).count("1") for t in range(1, length + 1))
+    worst = max((t).bit_count() for t in range(1, length + 1))
     return math.sqrt(levels * worst)

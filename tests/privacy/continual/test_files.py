@@ -120,7 +120,8 @@ def test_a_newer_format_and_a_foreign_file_are_told_apart() -> None:
 
 def publish(file: StreamFile, seed: int = 0) -> list[int]:
     step = file.stream.step
-    return file.publish(step, np.array([step, 1, -step]), SeededNoise(seed)).lattice.tolist()
+    published = file.publish(step, np.array([step, 1, -step]), SeededNoise(seed))
+    return list(map(int, published.lattice))
 
 
 def test_a_stream_in_a_file_is_the_same_stream(tmp_path: Path) -> None:
@@ -273,9 +274,11 @@ def test_who_took_part_is_saved_with_the_step(tmp_path: Path) -> None:
         publish(file)
     with StreamFile.open(tmp_path / "s") as file:
         assert file.admit(np.array([8, 9])).tolist() == [False, True]
-    with StreamFile.create(tmp_path / "t", stream_of("running")) as file:
-        with pytest.raises(InvalidArgument, match="limiter=None must be given"):
-            file.admit(np.array([8]))
+    with (
+        StreamFile.create(tmp_path / "t", stream_of("running")) as file,
+        pytest.raises(InvalidArgument, match="limiter=None must be given"),
+    ):
+        file.admit(np.array([8]))
 
 
 CHILD = """

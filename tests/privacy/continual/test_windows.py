@@ -74,5 +74,5 @@ def test_a_window_longer_than_a_block_is_refused() -> None:
 
 def test_the_names_of_the_stream_are_those_of_its_totals() -> None:
     stream = SlidingTotals(StreamPlan.restarts(1, 3), Fraction(2), 2, name="visits")
-    assert (stream.name, stream.window, stream.scale, stream.step) == ("visits", 2, 2, 0)
+    assert (stream.name, stream.window, stream.scale, stream.step) == ("visits", 2, Fraction(2), 0)
     assert stream.head == stream.totals.head

@@ -179,11 +179,7 @@ class StreamPlan:
             InvalidArgument: A window longer than a block.
         """
         in_range(1, self.length, window=window)
-        weights = _weights(self)
-        variances = np.cumsum(weights**2)
-        variances[window:] = variances[window - 1] + np.cumsum((weights[window:] - weights[:-window]) ** 2)
-        if self.blocks != 1 and not first_block:
-            variances[: window - 1] += [_rest(weights, steps) for steps in range(window - 1, 0, -1)]
+        variances = _window_variances(self, window, first_block=first_block)
         errors: NDArray[np.float64] = float(scale) / 2**self.shifts.fraction * np.sqrt(variances)
         return errors
 
@@ -203,13 +199,23 @@ def _rest(weights: NDArray[np.float64], steps: int) -> float:
     return float(newer @ newer + older @ older)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def _sensitivity(plan: StreamPlan) -> int:
     impulse = plan.participation.magnitude << plan.shifts.fraction
     reach = plan.factor.reach(impulse, plan.length, guard_bits=plan.shifts.guard)
     return l2_squared(reach, plan.participation, blocks=plan.blocks)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def _weights(plan: StreamPlan) -> NDArray[np.float64]:
     return plan.factor.rows(plan.length)
+
+
+@lru_cache(maxsize=256)
+def _window_variances(plan: StreamPlan, window: int, *, first_block: bool) -> NDArray[np.float64]:
+    weights = _weights(plan)
+    variances = np.cumsum(weights**2)
+    variances[window:] = variances[window - 1] + np.cumsum((weights[window:] - weights[:-window]) ** 2)
+    if plan.blocks != 1 and not first_block:
+        variances[: window - 1] += [_rest(weights, steps) for steps in range(window - 1, 0, -1)]
+    return variances
