@@ -1,12 +1,14 @@
 """Processes that kill themselves before or after each statement of making a ledger, declaring accounts and spending.
 
-`python -m tests.privacy.ledger.dying` prints how many died. Run in a process of its own, because it forks.
+`python -m tests.privacy.ledger.dying [--made]` prints how many died. Run in a process of its own, because it forks.
 """
 
 import itertools
 import os
+import shutil
 import signal
 import sqlite3
+import sys
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -64,6 +66,7 @@ def live(folder: Path, at: int, *, before: bool) -> None:
     declare(ledger)
     asks(ledger)
     (folder / "holds").touch()
+    ledger.head()
     ledger.close()
     os._exit(0)
 
@@ -82,12 +85,22 @@ def after(folder: Path) -> tuple[bool, bool]:
         return held, spent
 
 
-def die_at_every_statement(folder: Path) -> list[tuple[bool, bool]]:
-    """One process per statement and side of it; what `after` says of each that died."""
+def die_at_every_statement(folder: Path, *, made: bool) -> list[tuple[bool, bool]]:
+    """One process per statement and side of it; what `after` says of each that died.
+
+    Args:
+        folder: For the ledgers, one per process.
+        made: Whether each finds its ledger made and its accounts declared, or makes them.
+    """
     told = []
-    for at, before in itertools.product(itertools.count(1), (True, False)):
+    ready = folder / "ready"
+    ready.mkdir()
+    if made:
+        with open_ledger(ready / "budget.db") as ledger:
+            declare(ledger)
+    for at, before in ((number // 2, number % 2 == 0) for number in itertools.count(2)):
         place = folder / f"{at}-{before}"
-        place.mkdir()
+        shutil.copytree(ready, place)
         pid = os.fork()
         if pid == 0:
             try:
@@ -104,5 +117,5 @@ def die_at_every_statement(folder: Path) -> list[tuple[bool, bool]]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        died = die_at_every_statement(Path(name))
+        died = die_at_every_statement(Path(name), made="--made" in sys.argv)
         print(len(died), sum(held for held, _ in died), sum(spent for _, spent in died))  # noqa: T201 - a program

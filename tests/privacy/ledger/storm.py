@@ -86,7 +86,7 @@ def storm(folder: Path, *, kills: int, workers: int, seed: int) -> tuple[int, in
             )
         time.sleep(chance.choice([0.002, 0.01, 0.03]) * chance.random())
         _kill(living.pop(chance.randrange(len(living))))
-        if number % 100 == 99:
+        if number % max(1, kills // 10) == 0:
             compare(path, folder)
     for pid in living:
         _kill(pid)
