@@ -31,7 +31,13 @@ from dayfly.privacy.accounting import (
     threshold_delta,
 )
 from dayfly.privacy.accounting.pld import LossDistribution, discretise
-from dayfly.privacy.accounting.profiles import Profile, discrete_gaussian_pair, pair_profile, profile_of
+from dayfly.privacy.accounting.profiles import (
+    Adjacency,
+    Profile,
+    discrete_gaussian_pair,
+    pair_profile,
+    profile_of,
+)
 from dayfly.privacy.accounting.rdp import (
     ORDERS,
     epsilon_of_renyi,
@@ -75,7 +81,7 @@ def directed(profile: Profile, row: Row) -> float:
 
 def sampled(event: LossEvent, inputs: Row) -> Profile:
     rate = exactly(inputs.get("poisson_sampling_prob", 1))
-    adjacency = "replace" if inputs["adjacency"] == "replace" else "add_or_remove"
+    adjacency: Adjacency = "replace" if inputs["adjacency"] == "replace" else "add_or_remove"
     return profile_of(PoissonSampledLoss(event, rate), adjacency=adjacency)
 
 
@@ -133,7 +139,7 @@ def scale_for(row: Row, build: Callable[[Fraction], LossEvent]) -> float:
     inputs = row["inputs"]
 
     def holds(scale: float) -> bool:
-        return directed(sampled(build(Fraction(scale)), inputs), row) <= inputs["delta"] + 1e-12
+        return bool(directed(sampled(build(Fraction(scale)), inputs), row) <= inputs["delta"] + 1e-12)
 
     return bisect(holds, 1e-2, 100.0)
 
@@ -199,7 +205,9 @@ def sigma_discrete_gaussian(row: Row) -> None:
     def holds(sigma: float) -> bool:
         whole = discrete_gaussian_pair(Fraction(sigma), inputs["sensitivity"])
         profile = pair_profile(rate * whole.above + (1 - rate) * whole.below, whole.below)
-        return max(both_ways(profile, inputs["epsilon"])) <= inputs["delta"] + 1e-12  # the library calibrates both directions
+        return bool(
+            max(both_ways(profile, inputs["epsilon"])) <= inputs["delta"] + 1e-12
+        )  # the library calibrates both directions
 
     assert bisect(holds, 0.2, 20.0) == pytest.approx(row["expected"], abs=1e-3)
 
@@ -216,7 +224,9 @@ def smallest_laplace(row: Row) -> None:
 
     def holds(scale: float) -> bool:
         event = LaplaceLoss(Fraction(scale), inputs["sensitivity"], domain="reals")
-        return epsilon_of(RepeatedLoss(event, inputs["num_queries"]), inputs["delta"]) <= inputs["epsilon"]
+        return bool(
+            epsilon_of(RepeatedLoss(event, inputs["num_queries"]), inputs["delta"]) <= inputs["epsilon"]
+        )
 
     found = next(scale for scale in (row["expected"] + 0.1, row["expected"] + 0.05) if holds(scale))
     assert found <= row["expected"] + 0.1
@@ -229,7 +239,7 @@ def largest_discrete_laplace(row: Row) -> None:
 
     def holds(parameter: float) -> bool:
         event = LaplaceLoss(1 / Fraction(parameter), inputs["sensitivity"])
-        return (
+        return bool(
             Plan((RepeatedLoss(event, times),)).epsilon(exactly(inputs["delta"])) <= inputs["epsilon"] + 1e-9
         )
 
@@ -250,7 +260,9 @@ def smallest_sampled_gaussian(row: Row) -> None:
 
     def epsilon(sigma: float) -> float:
         event = PoissonSampledLoss(GaussianLoss(Fraction(sigma), 1, domain="reals"), rate)
-        return loss_distribution(RepeatedLoss(event, inputs["num_queries"]), step=1e-4).epsilon(inputs["delta"])
+        return loss_distribution(RepeatedLoss(event, inputs["num_queries"]), step=1e-4).epsilon(
+            inputs["delta"]
+        )
 
     assert epsilon(row["expected"] * 1.001) <= inputs["epsilon"] < epsilon(row["expected"] * 0.999)
 
@@ -365,7 +377,9 @@ def rdp_randomized_response(row: Row) -> None:
         below = np.full(categories, other)
         below[1] = truth
     for order, expected in zip(inputs["alphas"], row["expected"], strict=True):
-        worst = max(renyi_divergence(above, below, float(order)), renyi_divergence(below, above, float(order)))
+        worst = max(
+            renyi_divergence(above, below, float(order)), renyi_divergence(below, above, float(order))
+        )
         assert worst == pytest.approx(expected, rel=1e-4)
 
 
@@ -468,19 +482,25 @@ def dpsgd_user(row: Row) -> None:
     rate, steps = inputs["batch"] / inputs["n"], math.ceil(inputs["epochs"] * inputs["n"] / inputs["batch"])
     once = [inputs["epochs"] * renyi_of_sampled_gaussian(multiplier, 1.0, order) for order in ORDERS]
     poisson = [steps * renyi_of_sampled_gaussian(multiplier, rate, order) for order in ORDERS]
-    assert epsilon_of_renyi(ORDERS, once, delta)[0] == pytest.approx(expected["example_once_per_epoch"], rel=2e-3)
+    assert epsilon_of_renyi(ORDERS, once, delta)[0] == pytest.approx(
+        expected["example_once_per_epoch"], rel=2e-3
+    )
     assert epsilon_of_renyi(ORDERS, poisson, delta)[0] == pytest.approx(expected["example_poisson"], rel=2e-3)
     group = GaussianLoss(exactly(multiplier) / size, inputs["epochs"], domain="reals")
-    assert epsilon_of_rho(group.rho, exactly(delta)) == pytest.approx(expected["user_once_per_epoch"], rel=2e-3)
+    assert epsilon_of_rho(group.rho, exactly(delta)) == pytest.approx(
+        expected["user_once_per_epoch"], rel=2e-3
+    )
 
     def epsilon(log_inverse: float) -> float:
         return epsilon_of_renyi(ORDERS, poisson, math.exp(-log_inverse))[0]
 
     def holds(log_inverse: float) -> bool:
         one = Fraction(epsilon(log_inverse)).limit_denominator(10**9)
-        return group_loss(one, Fraction(math.exp(-log_inverse)), size)[1] <= delta
+        return bool(group_loss(one, Fraction(math.exp(-log_inverse)), size)[1] <= delta)
 
-    assert size * epsilon(bisect(holds, -math.log(delta), 60.0)) == pytest.approx(expected["user_poisson"], rel=2e-3)
+    assert size * epsilon(bisect(holds, -math.log(delta), 60.0)) == pytest.approx(
+        expected["user_poisson"], rel=2e-3
+    )
 
 
 def zcdp_to_approx(row: Row) -> None:

@@ -99,7 +99,7 @@ def delta_of_rho(rho: Exact, epsilon: Exact) -> float:
     r, e = float(rho), float(epsilon)
     order = _best_order(lambda alpha: (alpha - 1) * (alpha * r - e) + _escape(alpha))
     exponent = (order - 1) * (order * rho - epsilon) + _escape_up(order)
-    return min(1.0, float_up(exp_up(max(exponent, Fraction(-100_000)))))
+    return min(1.0, float_up(exp_up(min(exponent, Fraction(1)))))
 
 
 def rho_of_epsilon_delta(epsilon: Exact, delta: Exact) -> Fraction:
@@ -126,5 +126,7 @@ def group_loss(epsilon: Exact, delta: Exact, size: int) -> tuple[Fraction, Fract
         raise InvalidArgument(
             f"size={size!r} must be an integer >= 1; pass the number of people in the group"
         )
+    if epsilon * size > 1000:
+        return epsilon * size, Fraction(1)
     growth = sum((exp_up(epsilon * i) for i in range(size)), start=Fraction(0))
     return epsilon * size, min(Fraction(1), delta * growth)

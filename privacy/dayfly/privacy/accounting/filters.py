@@ -124,7 +124,7 @@ class Odometer:
         self.spent += cost
 
     def epsilon(self) -> float:
-        """epsilon of the releases so far, rounded up, at `delta` plus the sum of their own deltas."""
+        """Epsilon of the releases so far, rounded up, at `delta` plus the sum of their own deltas."""
         if self.spent.rho == 0:
             return 0.0
         level, rho = 0, self.first

@@ -133,7 +133,7 @@ class GaussianLoss:
 
     @property
     def rho(self) -> Fraction:
-        """zCDP rho = l2^2 / (2 sigma^2), exactly (Canonne, Kamath, Steinke 2020, Theorem 14)."""
+        """Of zCDP: rho = l2^2 / (2 sigma^2), exactly (Canonne, Kamath, Steinke 2020, Theorem 14)."""
         return Fraction(self.l2_squared) / (2 * self.scale * self.scale)
 
 

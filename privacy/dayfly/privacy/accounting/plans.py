@@ -42,7 +42,6 @@ from .profiles import (
 )
 from .rounding import Exact, coarse_down, float_down, float_up, probability
 
-
 _RESOLUTION: Final = 400
 _FINEST: Final = 1 << 19
 
@@ -218,5 +217,5 @@ class Plan:
 
 
 def delta_of_rho_with(cost: Cost, epsilon: Exact) -> Fraction:
-    """delta of the zCDP of `cost` at `epsilon`, its own delta included."""
+    """Delta of the zCDP of `cost` at `epsilon`, its own delta included."""
     return Fraction(delta_of_rho(cost.rho, epsilon)) + cost.delta

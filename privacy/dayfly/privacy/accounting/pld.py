@@ -71,11 +71,11 @@ class LossDistribution:
     @property
     def losses(self) -> Floats:
         """Grid of losses, in nats."""
-        return (self.first + np.arange(self.masses.size)) * self.step
+        return np.asarray((self.first + np.arange(self.masses.size)) * self.step, dtype=np.float64)
 
     @cached_property
     def _profile(self) -> Wide:
-        """delta at every grid point, rounded up."""
+        """Delta at every grid point, rounded up."""
         delta = _profile_of_masses(self.masses, self.step)
         slack = 4 * (self.masses.size + 8) * _WIDE_ULP
         return (
@@ -168,7 +168,7 @@ def discretise(
     first, last = math.floor(span[0] / step), math.ceil(span[1] / step)
     if last - first + 1 > MOST_CELLS:
         raise InvalidArgument(f"step={step!r} must be coarser for losses in {span!r}; pass a larger step")
-    delta = np.minimum.accumulate(profile(np.arange(first, last + 1) * step))
+    delta = np.minimum.accumulate(profile(np.asarray(np.arange(first, last + 1) * step, dtype=np.float64)))
     masses = _chords(delta, step)
     if float(np.minimum(masses, 0.0).sum()) < -_BENT:
         # Bounds that are no profile themselves (conversions of zCDP) need not be convex; the profile below them is, so it is below their hull.
@@ -213,7 +213,9 @@ def _hull(delta: Floats, step: float) -> Floats:
     left = np.searchsorted(kept, np.arange(delta.size), side="right") - 1
     left = np.minimum(left, len(kept) - 2)
     start, end = np.asarray(kept)[left], np.asarray(kept)[left + 1]
-    share = np.expm1((np.arange(delta.size) - start) * step) / np.expm1(np.minimum(700.0, (end - start) * step))
+    share = np.expm1((np.arange(delta.size) - start) * step) / np.expm1(
+        np.minimum(700.0, (end - start) * step)
+    )
     return np.asarray(np.minimum(1.0, delta[start] + (delta[end] - delta[start]) * share + 1e-15))
 
 

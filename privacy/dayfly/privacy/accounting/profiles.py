@@ -55,6 +55,7 @@ from .rounding import float_down, float_up, sqrt_up
 __all__ = [
     "Adjacency",
     "Profile",
+    "TablePair",
     "discrete_gaussian_pair",
     "exactly_summed",
     "gaussian_parts",
@@ -74,18 +75,17 @@ _EXACT_SCALE: Final = 64
 
 
 class Profile(Protocol):
-    """delta(epsilon) of one loss event, rounded up.
-
-    Attributes:
-        symmetric: Backward equals forward.
-        span: Losses outside weigh next to nothing; forward direction.
-    """
+    """delta(epsilon) of one loss event, rounded up."""
 
     @property
-    def symmetric(self) -> bool: ...
+    def symmetric(self) -> bool:
+        """Backward equals forward."""
+        ...
 
     @property
-    def span(self) -> tuple[float, float]: ...
+    def span(self) -> tuple[float, float]:
+        """Least and largest loss, forward, that weigh more than next to nothing."""
+        ...
 
     def forward(self, epsilon: Floats) -> Floats:
         """With the customer against without."""
@@ -151,7 +151,7 @@ class _Gaussian(_Symmetric):
 
 
 @dataclass(frozen=True)
-class _Pair:
+class TablePair:
     """Two tables of probabilities over the same outcomes: P and Q."""
 
     above: Floats
@@ -160,14 +160,17 @@ class _Pair:
 
     @property
     def span(self) -> tuple[float, float]:
+        """Least and largest finite loss of P against Q."""
         both = (self.above > 0) & (self.below > 0)
         losses = np.log(self.above[both] / self.below[both])
         return float(losses.min()) - 1e-9, float(losses.max()) + 1e-9
 
     def forward(self, epsilon: Floats) -> Floats:
+        """P against Q."""
         return _hockey_stick(self.above, self.below, epsilon)
 
     def backward(self, epsilon: Floats) -> Floats:
+        """Q against P."""
         return _hockey_stick(self.below, self.above, epsilon)
 
 
@@ -408,14 +411,14 @@ def zcdp_profile(rho: Fraction) -> Profile:
     return _Zcdp(float_up(rho))
 
 
-def discrete_gaussian_pair(scale: Fraction, shift: int) -> Profile:
+def discrete_gaussian_pair(scale: Fraction, shift: int) -> TablePair:
     """The exact profile of a scalar discrete Gaussian shifted by `shift` (claim 2 of `gaussian`)."""
     table = discrete_gaussian_table(scale, shift)
     zeros = np.zeros(shift)
     return pair_profile(np.append(zeros, table), np.append(table, zeros), symmetric=True)
 
 
-def pair_profile(above: Floats, below: Floats, *, symmetric: bool = False) -> Profile:
+def pair_profile(above: Floats, below: Floats, *, symmetric: bool = False) -> TablePair:
     """The profile of two tables of probabilities over the same outcomes.
 
     Args:
@@ -423,7 +426,7 @@ def pair_profile(above: Floats, below: Floats, *, symmetric: bool = False) -> Pr
         below: Probabilities without, shape (n,).
         symmetric: The tables mirror each other, so that both directions are one.
     """
-    return _Pair(np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64), symmetric)
+    return TablePair(np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64), symmetric)
 
 
 def _randomized_response(event: RandomizedResponseLoss) -> Profile:
