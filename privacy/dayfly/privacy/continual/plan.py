@@ -157,8 +157,7 @@ class StreamPlan:
 
     def standard_errors(self, scale: Fraction) -> NDArray[np.float64]:
         """Standard error of the running total after each step of a block: float64 (length,), units."""
-        unit = float(scale) / 2**self.shifts.fraction
-        errors: NDArray[np.float64] = unit * np.sqrt(np.cumsum(_weights(self) ** 2))
+        errors: NDArray[np.float64] = float(scale) / 2**self.shifts.fraction * np.sqrt(_variances(self))
         return errors
 
     def window_errors(
@@ -212,9 +211,15 @@ def _weights(plan: StreamPlan) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=256)
+def _variances(plan: StreamPlan) -> NDArray[np.float64]:
+    """Variance of the running total after each step, in units of a draw's."""
+    return np.cumsum(_weights(plan) ** 2)
+
+
+@lru_cache(maxsize=256)
 def _window_variances(plan: StreamPlan, window: int, *, first_block: bool) -> NDArray[np.float64]:
     weights = _weights(plan)
-    variances = np.cumsum(weights**2)
+    variances = _variances(plan).copy()
     variances[window:] = variances[window - 1] + np.cumsum((weights[window:] - weights[:-window]) ** 2)
     if plan.blocks != 1 and not first_block:
         variances[: window - 1] += [_rest(weights, steps) for steps in range(window - 1, 0, -1)]
