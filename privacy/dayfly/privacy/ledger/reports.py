@@ -8,7 +8,7 @@ from dayfly.privacy.errors import InvalidArgument
 
 from .accounts import Remaining, Scope
 from .amounts import shown
-from .entries import Spent, amounts_of, decode
+from .entries import Spent, amounts_of, decode, release_of
 from .file import LedgerFile
 from .values import BudgetRow, Odometer, Spending
 
@@ -32,7 +32,7 @@ def history(file: LedgerFile, *, account: int | None, newest: int | None) -> lis
             Spending(
                 entry.seq,
                 entry.at_ms,
-                bytes.fromhex(entry.release_id),
+                release_of(entry),
                 entry.analyst,
                 entry.data_set,
                 entry.purpose,
