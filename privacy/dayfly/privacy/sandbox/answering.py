@@ -20,7 +20,8 @@ __all__ = ["Exact", "exact_parts"]
 Exact = dict[Part, NDArray[np.int64]]
 """Integers of each part: shape (groups,), for a tree (groups, cells) with the levels from the root's children downwards."""
 
-_COUNTED: Final = (Role.COUNT, Role.CUSTOMERS, Role.KEYS)
+_ORDER: Final = {Role.COUNT: 1, Role.CUSTOMERS: 2, Role.KEYS: 2}
+"""Sums first: their passes count rows too, and passes that count rows count customers too."""
 
 
 @dataclass(slots=True, repr=False)
@@ -64,8 +65,7 @@ def exact_parts(
     """
     work = _Work(frame, groups, method, salt, frame.customers.words(salt), groups.words(salt))
     found: Exact = {}
-    ordered = sorted(parts, key=lambda part: part.role in _COUNTED)  # sums first: their passes count as well
-    for part in ordered:
+    for part in sorted(parts, key=lambda part: _ORDER.get(part.role, 0)):
         found[part] = _exact(work, part)
     return found
 
@@ -75,9 +75,10 @@ def _exact(work: _Work, part: Part) -> NDArray[np.int64]:
         return _tree(work, part)
     if part.role is Role.DISTINCT:
         return _distinct(work, part)
-    if part.role in _COUNTED:
-        bounded = _counted(work, part)
-        return bounded.counts if part.role is Role.COUNT else bounded.customers
+    if part.role is Role.COUNT:
+        return _counted(work, part, ("rows with", part.column) if part.column else ("rows", "")).counts
+    if part.role in _ORDER:
+        return _counted(work, part, ("rows", "") if ("rows", "") in work.passes else ("customers", "")).customers
     bounded = work.bounded(_values(work, part), part.contribution, part.lattice)
     whole = part.role is not Role.SUM or not _missing(work, part.column)
     work.passes.setdefault(("rows with", part.column), bounded)
@@ -86,9 +87,8 @@ def _exact(work: _Work, part: Part) -> NDArray[np.int64]:
     return bounded.sums
 
 
-def _counted(work: _Work, part: Part) -> Bounded:
+def _counted(work: _Work, part: Part, key: tuple[str, str]) -> Bounded:
     """Counts, from a pass that is there already or from one of their own; both give the same integers."""
-    key = ("rows with", part.column) if part.column else ("rows", "")
     if key not in work.passes:
         values = numbers_of(work.frame.columns[part.column]) if part.column else None
         work.passes[key] = work.bounded(values, part.contribution, part.lattice)

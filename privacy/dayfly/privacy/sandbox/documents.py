@@ -110,7 +110,7 @@ def parse_document(text: str | bytes) -> QueryDocument:
             f"document of {len(text)} characters must have at most {_LONGEST}; ask less at once"
         )
     try:
-        found: Any = yaml.load(text, _Loader)  # noqa: S506 - a safe loader with fewer guesses
+        found = _read(text if isinstance(text, str) else text.decode())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InvalidQuery(f"document must be YAML or JSON ({_one_line(error)}); check its syntax") from None
     try:
@@ -122,6 +122,20 @@ def parse_document(text: str | bytes) -> QueryDocument:
             f"format={document.format!r} must be {_FORMAT!r}; read it with the release that wrote it"
         )
     return msgspec.structs.replace(document, query=canonical(document.query))
+
+
+def _read(text: str) -> Any:
+    """JSON where it begins like an object, else YAML."""
+    if text.lstrip().startswith("{"):
+        return json.loads(text, object_pairs_hook=_pairs)
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader with fewer guesses
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 def _one_line(error: Exception) -> str:
