@@ -27,22 +27,22 @@ def kept_sets(customers: int, groups: int, l0: int, salt: bytes) -> NDArray[np.i
 
 
 def test_every_pair_of_groups_is_kept_equally_often() -> None:
-    kept = kept_sets(30_000, 6, 2, SALT)
+    kept = kept_sets(12_000, 6, 2, SALT)
 
     pairs = np.array(
         [np.count_nonzero((kept == pair).all(axis=1)) for pair in itertools.combinations(range(6), 2)]
     )
 
-    assert pairs.sum() == 30_000
-    assert p_value(pairs, 30_000 / 15) > 1e-4
+    assert pairs.sum() == 12_000
+    assert p_value(pairs, 12_000 / 15) > 1e-4
 
 
 def test_two_customers_choose_independently() -> None:
-    kept = kept_sets(20_000, 5, 1, SALT)[:, 0].reshape(-1, 2)
+    kept = kept_sets(10_000, 5, 1, SALT)[:, 0].reshape(-1, 2)
 
     joint = np.bincount(kept[:, 0] * 5 + kept[:, 1], minlength=25)
 
-    assert p_value(joint, 10_000 / 25) > 1e-4
+    assert p_value(joint, 5_000 / 25) > 1e-4
 
 
 def test_one_customer_chooses_uniformly_over_salts() -> None:
@@ -52,14 +52,14 @@ def test_one_customer_chooses_uniformly_over_salts() -> None:
 
 
 def test_another_salt_keeps_other_groups() -> None:
-    first, again, other = (kept_sets(1_000, 50, 2, salt) for salt in (SALT, SALT, b"another salt ..."))
+    first, again, other = (kept_sets(200, 50, 2, salt) for salt in (SALT, SALT, b"another salt ..."))
 
     assert (first == again).all()
-    assert np.count_nonzero((first == other).all(axis=1)) < 10
+    assert np.count_nonzero((first == other).all(axis=1)) < 5
 
 
 def test_each_row_of_a_group_is_kept_equally_often() -> None:
-    customers = np.repeat(np.arange(12_000), 5)
+    customers = np.repeat(np.arange(6_000), 5)
     rows = bounded_rows(customers, np.zeros_like(customers), 1, Contribution(1, 2), salt=SALT)
 
     chosen = (rows % 5).reshape(-1, 2)
@@ -67,8 +67,8 @@ def test_each_row_of_a_group_is_kept_equally_often() -> None:
         [np.count_nonzero((chosen == pair).all(axis=1)) for pair in itertools.combinations(range(5), 2)]
     )
 
-    assert pairs.sum() == 12_000
-    assert p_value(pairs, 1_200) > 1e-4
+    assert pairs.sum() == 6_000
+    assert p_value(pairs, 600) > 1e-4
 
 
 @given(

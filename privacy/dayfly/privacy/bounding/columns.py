@@ -12,6 +12,7 @@ from dayfly.privacy.errors import InvalidColumns, TooManyGroups
 
 from .contribution import Bounded, Contribution
 from .group_by import DEFAULT_MAX_GROUPS, bounded_group_by, bounded_rows
+from .kernels import rename_codes
 from .keys import (
     as_arrow,
     codes_of_column,
@@ -20,7 +21,6 @@ from .keys import (
     known_table,
     match_keys,
     order_of_keys,
-    rename,
     restored,
 )
 from .lattice import Lattice
@@ -200,7 +200,7 @@ def _customers(name: str, column: Any) -> tuple[NDArray[np.int32], pa.Array]:
     if keys.null_count:
         missing = np.asarray(keys.is_null())
         renamed = np.where(missing, -1, np.cumsum(~missing) - 1).astype(np.int32)
-        rename(codes, renamed)
+        rename_codes(codes, renamed)
         keys = keys.drop_null()
     return codes, keys
 
@@ -222,7 +222,8 @@ def _groups(found: dict[str, Any], known_keys: Any, max_groups: int) -> tuple[ND
         table = table.take(pa.array(order))
     else:
         renamed, table = match_keys(table, known), known
-    rename(codes, renamed)
+    if not np.array_equal(renamed, np.arange(renamed.size)):
+        rename_codes(codes, renamed)
     shown = [restored(table.column(name), column.type) for name, column in zip(names, shown_as, strict=True)]
     return codes, pa.table(shown, names=names)
 

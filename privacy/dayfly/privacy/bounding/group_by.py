@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_MAX_GROUPS", "bounded_group_by", "bounded_rows", "chunks"]
 DEFAULT_MAX_GROUPS: Final = 2**22
 """Most groups a query may have unless it says otherwise."""
 
-_CHUNK_ROWS: Final = 2**22  # 64 MiB of scratch; the slot table passes through the cache once per chunk
+_CHUNK_ROWS: Final = 2**21  # 32 MiB of scratch; the slot table passes through the cache once per chunk
 _MOST_GROUPS: Final = 2**31 - 1
 
 

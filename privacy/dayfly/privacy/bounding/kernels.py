@@ -35,9 +35,12 @@ __all__ = [
     "Settings",
     "Slots",
     "choose_rows",
+    "code_range",
     "fill_buckets",
     "offer_rows",
+    "rename_codes",
     "round_to_lattice",
+    "scale_to_lattice",
     "settle",
     "siphash_words",
 ]
@@ -377,6 +380,38 @@ def round_to_lattice(
             out[row] = -limit
         else:
             out[row] = np.int64(scaled)
+
+
+@lean_kernel
+def scale_to_lattice(values: NDArray[np.int64], per_unit: int, limit: int, out: NDArray[np.int64]) -> None:
+    """`out = values * per_unit`, exactly, saturated at ±`limit`."""
+    bound = limit // per_unit
+    for row in range(values.size):
+        if values[row] > bound:
+            out[row] = limit
+        elif values[row] < -bound:
+            out[row] = -limit
+        else:
+            out[row] = values[row] * per_unit
+
+
+@lean_kernel
+def code_range(
+    values: NDArray[np.int64], low: int, codes: NDArray[np.int32], present: NDArray[np.bool_]
+) -> None:
+    """`codes = values - low`, and mark the codes that occur. `present` spans the range of the values."""
+    for row in range(values.size):
+        code = values[row] - low
+        codes[row] = code
+        present[code] = True
+
+
+@lean_kernel
+def rename_codes(codes: NDArray[np.int32], renamed: NDArray[np.int32]) -> None:
+    """`codes = renamed[codes]` in place; negative codes stay. `renamed` covers every code."""
+    for row in range(codes.size):
+        if codes[row] >= 0:
+            codes[row] = renamed[codes[row]]
 
 
 @inlined_kernel

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from dayfly.privacy.errors import InvalidColumns
 
+from .kernels import code_range, rename_codes
+
 __all__ = [
     "as_arrow",
     "codes_of_column",
@@ -18,12 +20,13 @@ __all__ = [
     "known_table",
     "match_keys",
     "order_of_keys",
-    "rename",
+    "present_codes",
     "restored",
 ]
 
 _DENSE_SHARE: Final = 4
 _DENSE_FLOOR: Final = 2**16
+_BLOCK_ROWS: Final = 2**16
 
 
 def as_arrow(name: str, column: Any) -> pa.ChunkedArray:
@@ -43,10 +46,10 @@ def as_arrow(name: str, column: Any) -> pa.ChunkedArray:
 
 
 def key_array(name: str, column: Any) -> pa.ChunkedArray:
-    """A key column as int64, large_string, or a dictionary of one of them.
+    """A key column as integers, large_string, or a dictionary of int64 or large_string.
 
-    Integers of every width, booleans, dates, times and timestamps become the int64 behind them; strings of every kind become large_string.
-    Nulls stay.
+    Integers stay as wide as they are (their codes' keys will be int64), booleans, dates, times and timestamps become the int64 behind them,
+    strings of every kind become large_string. Nulls stay.
 
     Raises:
         InvalidColumns: The column holds floats, nested values, or integers beyond int64.
@@ -60,6 +63,8 @@ def key_array(name: str, column: Any) -> pa.ChunkedArray:
 
 def _cast(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     target = _key_type(name, column.type)
+    if pa.types.is_integer(column.type) and column.type != pa.uint64():
+        return column
     try:
         if pa.types.is_date32(column.type) or pa.types.is_time32(column.type):
             column = column.cast(pa.int32())
@@ -91,9 +96,13 @@ def codes_of_column(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Arra
             return dense
     encoded = column.dictionary_encode(null_encoding="encode")
     if encoded.num_chunks == 0:
-        return np.empty(0, np.int32), pa.array([], column.type)
+        return np.empty(0, np.int32), _key_values(pa.array([], column.type))
     codes = np.concatenate([np.asarray(chunk.indices, dtype=np.int32) for chunk in encoded.chunks])
-    return codes, encoded.chunk(encoded.num_chunks - 1).dictionary
+    return codes, _key_values(encoded.chunk(encoded.num_chunks - 1).dictionary)
+
+
+def _key_values(keys: pa.Array) -> pa.Array:
+    return keys.cast(pa.int64()) if pa.types.is_integer(keys.type) else keys
 
 
 def _codes_of_range(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array] | None:
@@ -107,16 +116,15 @@ def _codes_of_range(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Arra
     start = 0
     for chunk in column.chunks:
         values = np.asarray(chunk)
-        for first in range(0, values.size, _DENSE_FLOOR):
-            part = values[first : first + _DENSE_FLOOR] - low
-            present[part] = True
-            codes[start : start + part.size] = part
+        for first in range(0, values.size, _BLOCK_ROWS):
+            part = values[first : first + _BLOCK_ROWS].astype(np.int64)
+            code_range(part, low, codes[start : start + part.size], present)
             start += part.size
     keys = np.flatnonzero(present)
     if keys.size < present.size:
         renamed = np.zeros(present.size, np.int32)
         renamed[keys] = np.arange(keys.size, dtype=np.int32)
-        rename(codes, renamed)
+        rename_codes(codes, renamed)
     return codes, pa.array(keys + low, pa.int64())
 
 
@@ -132,23 +140,21 @@ def _codes_of_dictionary(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa
 
 def drop_unused(codes: NDArray[np.int32], keys: pa.Array) -> tuple[NDArray[np.int32], pa.Array]:
     """Codes and keys without keys that no row has."""
-    present = np.zeros(len(keys) + 1, np.bool_)
-    for first in range(0, codes.size, _DENSE_FLOOR):
-        present[codes[first : first + _DENSE_FLOOR]] = True
-    used = np.flatnonzero(present[: len(keys)])
+    used = np.flatnonzero(present_codes(codes, len(keys)))
     if used.size == len(keys):
         return codes, keys
-    renamed = np.full(len(keys) + 1, -1, np.int32)
+    renamed = np.full(len(keys), -1, np.int32)
     renamed[used] = np.arange(used.size, dtype=np.int32)
-    rename(codes, renamed)
+    rename_codes(codes, renamed)
     return codes, keys.take(pa.array(used))
 
 
-def rename(codes: NDArray[np.int32], renamed: NDArray[np.int32]) -> None:
-    """`codes = renamed[codes]` in place, without a second column of indices."""
-    for first in range(0, codes.size, _DENSE_FLOOR):
-        part = codes[first : first + _DENSE_FLOOR]
-        part[:] = renamed[part]
+def present_codes(codes: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
+    """Which of the codes below `count` occur; negative ones are passed over."""
+    present = np.zeros(count + 1, np.bool_)
+    for first in range(0, codes.size, _BLOCK_ROWS):
+        present[np.maximum(codes[first : first + _BLOCK_ROWS], -1)] = True
+    return present[:count]
 
 
 def codes_of_columns(columns: list[pa.ChunkedArray], names: list[str]) -> tuple[NDArray[np.int32], pa.Table]:
@@ -203,6 +209,7 @@ def known_table(known: Any, columns: list[pa.ChunkedArray], names: list[str]) ->
     typed = []
     for name, column, values in zip(names, columns, given, strict=True):
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        kind = pa.int64() if pa.types.is_integer(kind) else kind
         typed.append(_typed(name, values, kind))
     table = pa.table(typed, names=names)
     if table.num_rows == 0:
@@ -217,6 +224,8 @@ def _typed(name: str, values: Any, kind: pa.DataType) -> pa.ChunkedArray:
     column = key_array(name, values)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_integer(column.type):
+        column = column.cast(pa.int64())
     if column.type != kind and column.null_count < len(column):
         raise InvalidColumns(
             f"known_keys of {name!r} are {column.type}, must be {kind} as in the table; convert them"

@@ -17,7 +17,7 @@ from .contribution import Bounded, Contribution
 from .group_by import DEFAULT_MAX_GROUPS, chunks
 from .held import Held
 from .kernels import Rows
-from .keys import order_of_keys
+from .keys import order_of_keys, present_codes
 from .lattice import Lattice
 from .salts import SaltedKeys
 from .slots import Method, check_method
@@ -26,7 +26,6 @@ __all__ = ["Partial"]
 
 _MAGIC: Final = b"dayfly-partial-1"
 _TAG_BYTES: Final = 32
-_STEP: Final = 2**16
 
 
 class Partial:
@@ -86,7 +85,7 @@ class Partial:
             raise InvalidPartial(
                 f"lattice={columns.lattice.step} of the batch must be {self.lattice.step}; encode it with the partial's lattice"
             )
-        present = _present(columns.customers, len(columns.customer_keys))
+        present = present_codes(columns.customers, len(columns.customer_keys))
         customers, groups = self._held.absorb(
             columns.customer_keys,
             present,
@@ -238,14 +237,6 @@ def _written(table: pa.Table) -> bytes:
 
 def _read(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all().combine_chunks()
-
-
-def _present(codes: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
-    """Which codes occur."""
-    present = np.zeros(count + 1, np.bool_)
-    for first in range(0, codes.size, _STEP):
-        present[codes[first : first + _STEP]] = True
-    return present[:count]
 
 
 def _recoded(codes: NDArray[np.int32], new: NDArray[np.int32]) -> NDArray[np.int32]:
