@@ -96,9 +96,9 @@ def _errors(series: int, noise: OpenDpNoise | SeededNoise) -> tuple[np.ndarray, 
 
 
 def test_the_noise_has_the_stated_standard_error_at_each_step() -> None:
-    errors, stated = _errors(20_000, SeededNoise(11))
-    assert errors.std(axis=1) / stated == pytest.approx(np.ones(24), abs=0.03)
-    assert np.abs(errors.mean(axis=1)) == pytest.approx(np.zeros(24), abs=0.08)
+    errors, stated = _errors(4_000, SeededNoise(11))
+    assert errors.std(axis=1) / stated == pytest.approx(np.ones(24), abs=0.06)
+    assert np.abs(errors.mean(axis=1)) == pytest.approx(np.zeros(24), abs=0.15)
 
 
 def test_with_opendp_noise_the_errors_are_the_stated_ones_too() -> None:
@@ -113,13 +113,13 @@ def test_with_opendp_noise_the_errors_are_the_stated_ones_closely() -> None:
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    plan = StreamPlan.running(20_000, 24)
+    plan = StreamPlan.running(4_000, 24)
     stream = RunningTotals(plan, plan.scale(HALF))
     noise = SeededNoise(5)
     for step in range(24):
-        published = stream.publish(step, np.full(20_000, 3), noise)
+        published = stream.publish(step, np.full(4_000, 3), noise)
     low, high = published.interval(0.9)
-    assert np.mean((low <= 72) & (high >= 72)) == pytest.approx(0.9, abs=0.01)
+    assert np.mean((low <= 72) & (high >= 72)) == pytest.approx(0.9, abs=0.025)
     with pytest.raises(InvalidArgument, match=r"confidence=1.0 must lie in \(0, 1\)"):
         published.interval(1.0)
 
@@ -223,3 +223,11 @@ def test_what_is_published_cannot_be_changed_from_outside() -> None:
     published = stream.publish(0, np.array([1]), NoNoise())
     with pytest.raises(ValueError, match="read-only"):
         published.lattice[0] = 0
+
+
+def test_increments_that_are_read_only_or_strided_are_taken_as_they_are() -> None:
+    stream = RunningTotals(StreamPlan.running(3, 24), Fraction(9))
+    strided, fixed = np.arange(6)[::2], np.array([1, 1, 1])
+    fixed.flags.writeable = False
+    stream.publish(0, strided, NoNoise())
+    assert stream.publish(1, fixed, NoNoise()).values.tolist() == [1, 3, 5]

@@ -32,13 +32,13 @@ def test_without_noise_a_window_is_the_sum_of_its_steps(
 
 @pytest.mark.parametrize(("length", "window"), [(6, 6), (6, 4), (24, 5)])
 def test_windows_have_the_stated_standard_errors(length: int, window: int) -> None:
-    plan = StreamPlan.restarts(20_000, length)
+    plan = StreamPlan.restarts(4_000, length)
     stream = SlidingTotals(plan, plan.scale(HALF), window)
     noise = SeededNoise(13)
     for step in range(2 * length):
-        published = stream.publish(step, np.ones(20_000, np.int64), noise)
+        published = stream.publish(step, np.ones(4_000, np.int64), noise)
         errors = published.values - min(step + 1, window)
-        assert errors.std() == pytest.approx(published.standard_error, rel=0.03), step
+        assert errors.std() == pytest.approx(published.standard_error, rel=0.06), step
 
 
 def test_a_window_asked_for_again_is_repeated_and_draws_nothing() -> None:

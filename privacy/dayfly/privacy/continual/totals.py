@@ -205,7 +205,9 @@ def checked_increments(increments: object, series: int) -> Vector:
         raise InvalidArgument(
             f"increments={kind} of shape {shape} must be int64 of shape ({series},); put floats on a lattice first"
         )
-    return np.ascontiguousarray(increments)
+    if increments.flags.c_contiguous and increments.flags.writeable:
+        return increments
+    return increments.copy()  # the kernels are compiled for one kind of array
 
 
 def next_head(head: bytes, step: int, totals: Vector) -> bytes:
