@@ -1,11 +1,9 @@
 """Any sequence of calls, through two handles on one ledger, says what the slow model says, and no account exceeds its limit."""
 
 import shutil
-import sqlite3
 import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -23,7 +21,7 @@ from dayfly.privacy.ledger import Account, Amounts, Head, Ledger, Limit, Scope, 
 from dayfly.privacy.ledger.accounts import covering
 
 from ...oracles.dp_ledger import ModelAccount, ModelLedger, ModelSpend
-from .support import NOW_MS, Clock, open_ledger
+from .support import NOW_MS, Clock, FailingConnection, open_ledger
 
 F = Fraction
 NAMES: dict[Scope, list[str]] = {
@@ -36,24 +34,6 @@ DELTAS = st.sampled_from([F(0), F(0), F(1, 10**6), F(1, 3 * 10**6), F(1, 10**5 +
 KEYS = st.sampled_from([(scope, name) for scope, names in NAMES.items() for name in names])
 HANDLES = st.integers(0, 1)
 PERIOD_MS = 1_000
-
-
-class FailingConnection:
-    """Stands before a connection and fails one statement as a full disk does."""
-
-    def __init__(self, inner: Any, statement: str) -> None:
-        self._inner = inner
-        self._statement = statement
-
-    def execute(self, sql: str, *values: Any) -> Any:
-        if sql.startswith(self._statement):
-            error = sqlite3.OperationalError("database or disk is full")
-            error.sqlite_errorcode = sqlite3.SQLITE_FULL
-            raise error
-        return self._inner.execute(sql, *values)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
 
 class LedgerMachine(RuleBasedStateMachine):

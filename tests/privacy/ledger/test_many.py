@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.privacy.errors import BudgetExceeded
+from dayfly.privacy.errors import BudgetExceeded, LedgerUnwritable
 from dayfly.privacy.ledger import Ledger, Receipt
 
-from .support import Clock, declare, open_ledger, opened, spend
+from .support import Clock, FailingConnection, declare, open_ledger, opened, spend
 
 ROOT = Path(__file__).parents[3]
 
@@ -145,6 +145,31 @@ def test_a_second_handle_sees_the_truth_at_once(tmp_path: Path) -> None:
         with pytest.raises(BudgetExceeded):
             other.spend(spend(Fraction(1, 5)))
         assert other.head() == one.head()
+
+
+def test_what_a_handle_remembers_never_hides_what_others_spent(tmp_path: Path) -> None:
+    with opened(tmp_path / "budget.db") as one, opened(tmp_path / "budget.db") as other:
+        declare(one)
+        for spent in range(1, 5):
+            (one if spent % 2 else other).spend(spend(Fraction(1, 5)))
+            assert one.remaining("analyst", "ann").spent == Fraction(spent, 5)
+            assert other.remaining("analyst", "ann").spent == Fraction(spent, 5)
+        one.verify()
+
+
+def test_a_spend_that_failed_is_not_remembered_as_spent(tmp_path: Path) -> None:
+    """Another handle then writes the entry of that number."""
+    with opened(tmp_path / "budget.db") as one, opened(tmp_path / "budget.db") as other:
+        declare(one)
+        inner = one._file._connection
+        one._file._connection = FailingConnection(inner, "COMMIT")  # type: ignore[assignment]
+        with pytest.raises(LedgerUnwritable):
+            one.spend(spend(Fraction(1, 2)))
+        one._file._connection = inner
+        other.spend(spend(Fraction(1, 10)))
+        assert one.remaining("analyst", "ann").spent == Fraction(1, 10)
+        assert one.spend(spend(Fraction(1, 10))).remaining[1].spent == Fraction(2, 10)
+        one.verify()
 
 
 def test_a_forked_child_must_open_anew_and_leaves_the_parents_ledger_alone(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["budget_rows", "history", "odometer"]
 
 _ENTRIES = "SELECT seq, body, digest FROM entries"
+_CHARGED = "SELECT seq, body, digest FROM charged CROSS JOIN entries USING (seq) WHERE account = ? ORDER BY charged.seq DESC"
 
 
 def history(file: LedgerFile, *, account: int | None, newest: int | None) -> list[Spending]:
     """Spends, oldest first; see `Ledger.history`."""
-    chosen = "" if account is None else "WHERE seq IN (SELECT seq FROM charged WHERE account = ?)"
-    statement = f"{_ENTRIES} {chosen} ORDER BY seq DESC"
+    statement = f"{_ENTRIES} ORDER BY seq DESC" if account is None else _CHARGED
     found: list[Spending] = []
     for entry in _spends(file, statement, () if account is None else (account,)):
         if newest is not None and len(found) >= newest:
