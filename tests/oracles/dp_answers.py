@@ -28,13 +28,19 @@ def derived(rows: Iterable[Row], **columns: str) -> list[Row]:
     return [{**row, **{name: value_of(text, row) for name, text in columns.items()}} for row in rows]
 
 
-def per_customer(rows: Iterable[Row], by: tuple[str, ...], columns: Mapping[str, Callable[[list[Row]], Any]]) -> list[Row]:
+def per_customer(
+    rows: Iterable[Row], by: tuple[str, ...], columns: Mapping[str, Callable[[list[Row]], Any]]
+) -> list[Row]:
     """One row per customer and values of `by`."""
     grouped: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         grouped[(row["customer"], *(row[name] for name in by))].append(row)
     return [
-        {"customer": key[0], **dict(zip(by, key[1:], strict=True)), **{name: of(mine) for name, of in columns.items()}}
+        {
+            "customer": key[0],
+            **dict(zip(by, key[1:], strict=True)),
+            **{name: of(mine) for name, of in columns.items()},
+        }
         for key, mine in grouped.items()
     ]
 

@@ -80,7 +80,9 @@ def _compare(operator: ast.cmpop, left: Any, right: Any) -> bool:
     if type(operator) in table:
         return bool(table[type(operator)])
     return bool(
-        {ast.Lt: left < right, ast.LtE: left <= right, ast.Gt: left > right, ast.GtE: left >= right}[type(operator)]
+        {ast.Lt: left < right, ast.LtE: left <= right, ast.Gt: left > right, ast.GtE: left >= right}[
+            type(operator)
+        ]
     )
 
 

@@ -26,18 +26,30 @@ class NoNoise:
         self.asked.append(("laplace", values.size, scale, l1))
         return values.copy()
 
-    def gaussian(self, values: NDArray[np.int64], scale: Fraction, *, l2_squared: int = 1) -> NDArray[np.int64]:
+    def gaussian(
+        self, values: NDArray[np.int64], scale: Fraction, *, l2_squared: int = 1
+    ) -> NDArray[np.int64]:
         self.asked.append(("gaussian", values.size, scale, l2_squared))
         return values.copy()
 
     def laplace_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         self.asked.append(("laplace_threshold", len(values), scale, sensitivity[1]))
         return {key: value for key, value in values.items() if value >= threshold}
 
     def gaussian_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         self.asked.append(("gaussian_threshold", len(values), scale, sensitivity[1]))
         return {key: value for key, value in values.items() if value >= threshold}

@@ -9,12 +9,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dayfly.privacy.errors import InvalidQuery
-from dayfly.privacy.sandbox.language import Kind, col, evaluate, kind_of, kind_of_arrow, normal, parse, text_from, text_of
+from dayfly.privacy.sandbox.language import (
+    Kind,
+    col,
+    evaluate,
+    kind_of,
+    kind_of_arrow,
+    normal,
+    parse,
+    text_from,
+    text_of,
+)
 
 from ...oracles import dp_sandbox as oracle
 from .support import orders
 
-KINDS = {"a": Kind.INTEGER, "b": Kind.NUMBER, "s": Kind.TEXT, "t": Kind.TIME, "f": Kind.BOOL, "x y": Kind.NUMBER}
+KINDS = {
+    "a": Kind.INTEGER,
+    "b": Kind.NUMBER,
+    "s": Kind.TEXT,
+    "t": Kind.TIME,
+    "f": Kind.BOOL,
+    "x y": Kind.NUMBER,
+}
 INTEGERS = st.integers(-(2**70), 2**70)
 NUMBERS = st.one_of(INTEGERS, st.floats(allow_nan=False, allow_infinity=False))
 TEXTS = st.text(max_size=6)
@@ -25,7 +42,9 @@ def numeric() -> st.SearchStrategy[str]:
     return st.recursive(
         leaf,
         lambda inner: st.one_of(
-            st.tuples(inner, st.sampled_from("+-*/"), inner).map(lambda one: f"({one[0]}) {one[1]} ({one[2]})"),
+            st.tuples(inner, st.sampled_from("+-*/"), inner).map(
+                lambda one: f"({one[0]}) {one[1]} ({one[2]})"
+            ),
             inner.map(lambda one: f"-({one})"),
             inner.map(lambda one: f"({one}).abs()"),
         ),
@@ -38,12 +57,16 @@ def conditions() -> st.SearchStrategy[str]:
     leaf = st.one_of(
         compared.map(lambda one: f"({one[0]}) {one[1]} ({one[2]})"),
         st.lists(NUMBERS, max_size=3).map(lambda one: f"a in {one}"),
-        st.sampled_from(["f", "s.is_null()", 'not s.starts_with("C")', 's.lower().contains("x")', "b.is_null()"]),
+        st.sampled_from(
+            ["f", "s.is_null()", 'not s.starts_with("C")', 's.lower().contains("x")', "b.is_null()"]
+        ),
     )
     return st.recursive(
         leaf,
         lambda inner: st.one_of(
-            st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda one: f"({one[0]}) {one[1]} ({one[2]})"),
+            st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(
+                lambda one: f"({one[0]}) {one[1]} ({one[2]})"
+            ),
             inner.map(lambda one: f"not ({one})"),
         ),
         max_leaves=5,
@@ -145,10 +168,26 @@ def test_no_value_of_a_row_can_raise(column: Any) -> None:
     kind = kind_of_arrow(column.type)
     assert kind is not None
     texts = {
-        Kind.INTEGER: ["v * v * v / v - v > 0", "v in [1, 2.5, 300]", "v == 1.5", "v < -1", "v.fill_null(2.5) > 0", "-v > 0"],
+        Kind.INTEGER: [
+            "v * v * v / v - v > 0",
+            "v in [1, 2.5, 300]",
+            "v == 1.5",
+            "v < -1",
+            "v.fill_null(2.5) > 0",
+            "-v > 0",
+        ],
         Kind.NUMBER: ["v * v * v / (v - v) > 0", "v in [1]", "v != 2", "v.abs() > 1", "v.fill_null(1) > 0"],
-        Kind.TEXT: ["v.lower().upper().length() > 3", 'v.contains("a")', 'v in ["a"]', 'v.fill_null("x") == "x"'],
-        Kind.TIME: ['v.truncate("week") > "2011-01-01"', 'v in ["2011-01-01"]', 'v.fill_null("2011-01-01") == v'],
+        Kind.TEXT: [
+            "v.lower().upper().length() > 3",
+            'v.contains("a")',
+            'v in ["a"]',
+            'v.fill_null("x") == "x"',
+        ],
+        Kind.TIME: [
+            'v.truncate("week") > "2011-01-01"',
+            'v in ["2011-01-01"]',
+            'v.fill_null("2011-01-01") == v',
+        ],
         Kind.BOOL: ["not v"],
     }[kind]
     for text in texts:
@@ -159,7 +198,10 @@ def test_no_value_of_a_row_can_raise(column: Any) -> None:
 def test_a_row_sees_no_other_row() -> None:
     table = orders()
     columns = {name: normal(table[name]) for name in table.column_names}
-    turned = {name: normal(table[name].take(pa.array(range(table.num_rows - 1, -1, -1)))) for name in table.column_names}
+    turned = {
+        name: normal(table[name].take(pa.array(range(table.num_rows - 1, -1, -1))))
+        for name in table.column_names
+    }
     node = parse("quantity.fill_null(1) * price / (quantity - 2) > 3 or new and invoice.starts_with('C')")
     assert evaluate(node, columns).to_pylist() == evaluate(node, turned).to_pylist()[::-1]
 

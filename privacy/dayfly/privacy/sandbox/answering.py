@@ -78,7 +78,9 @@ def _exact(work: _Work, part: Part) -> NDArray[np.int64]:
     if part.role is Role.COUNT:
         return _counted(work, part, ("rows with", part.column) if part.column else ("rows", "")).counts
     if part.role in _ORDER:
-        return _counted(work, part, ("rows", "") if ("rows", "") in work.passes else ("customers", "")).customers
+        return _counted(
+            work, part, ("rows", "") if ("rows", "") in work.passes else ("customers", "")
+        ).customers
     bounded = work.bounded(_values(work, part), part.contribution, part.lattice)
     whole = part.role is not Role.SUM or not _missing(work, part.column)
     work.passes.setdefault(("rows with", part.column), bounded)
@@ -138,7 +140,8 @@ def _tree(work: _Work, part: Part) -> NDArray[np.int64]:
     cells = np.bincount(groups[kept].astype(np.int64) * leaves + leaf, minlength=work.groups.count * leaves)
     levels = [cells.reshape(work.groups.count, leaves).astype(np.int64)]
     while len(levels) < part.levels:
-        levels.append(levels[-1].reshape(work.groups.count, -1, BRANCHES).sum(axis=2))
+        parents = levels[-1].shape[1] // BRANCHES
+        levels.append(levels[-1].reshape(work.groups.count, parents, BRANCHES).sum(axis=2))
     return np.concatenate(levels[::-1], axis=1)
 
 

@@ -185,11 +185,11 @@ def _cumulative(cells: NDArray[np.int64], levels: int) -> tuple[Floats, int]:
     start, before = 0, np.zeros((groups, 1))
     for level in range(1, levels + 1):
         width = BRANCHES**level
-        nodes = values[:, start : start + width].reshape(groups, -1, BRANCHES)
+        nodes = values[:, start : start + width].reshape(groups, width // BRANCHES, BRANCHES)
         upto = np.cumsum(nodes, axis=2)
         if level == levels:
-            return (before[:, :, None] + upto).reshape(groups, -1), BRANCHES * levels
-        before = (before[:, :, None] + upto - nodes).reshape(groups, -1)
+            return (before[:, :, None] + upto).reshape(groups, width), BRANCHES * levels
+        before = (before[:, :, None] + upto - nodes).reshape(groups, width)
         start += width
     raise AssertionError(levels)
 
