@@ -35,9 +35,8 @@ def coded(rows: list[Row], groups: tuple[str, ...] = ("key",), **options: Any) -
     types = [pa.string(), pa.string(), pa.int16(), pa.float64()]
     columns = [pa.array([row[place] for row in rows], kind) for place, kind in enumerate(types)]
     table = pa.table(columns, names=["customer", "key", "more", "value"])
-    return encode(
-        table, customer="customer", groups=groups, **({"value": "value", "lattice": STEP} | options)
-    )
+    asked: dict[str, Any] = {"value": "value", "lattice": STEP} | options
+    return encode(table, customer="customer", groups=groups, **asked)
 
 
 def partial(method: Method = "uniform", **options: Any) -> Partial:

@@ -163,8 +163,6 @@ class SlotTable:
         return Slots(self._heads, self._places, self.group_words, self._slots)
 
     def _bucketed(self, rows: Rows) -> tuple[Buckets, int]:
-        _check_codes("customers", rows.customers, self.customers)
-        _check_codes("groups", rows.groups, self.group_words.size)
         if self._scratch.shape[0] < rows.customers.size:
             self._scratch = np.empty((rows.customers.size, 2), np.int64)
         shift = max(_BUCKET_BITS, self.customers.bit_length() - _MOST_BUCKETS_BITS)
@@ -174,7 +172,12 @@ class SlotTable:
             offsets=np.empty((self.customers >> shift) + 1, np.int64),
             queue=np.empty(_BLOCK_ROWS, np.int32),
         )
-        return buckets, fill_buckets(rows, shift, buckets)
+        sizes = (self.customers, self.group_words.size)
+        count = fill_buckets(rows, sizes, shift, buckets)
+        if count < 0:
+            _check_codes("customers", rows.customers, self.customers)
+            _check_codes("groups", rows.groups, self.group_words.size)
+        return buckets, count
 
 
 def _check_codes(name: str, codes: NDArray[np.int32], count: int) -> None:
