@@ -33,6 +33,7 @@ __all__ = [
     "FragmentError",
     "FragmentOrder",
     "FragmentService",
+    "HadamardResponse",
     "InvalidArgument",
     "InvalidConsent",
     "InvalidFragment",
@@ -51,6 +52,8 @@ __all__ = [
     "MintRefused",
     "NonceRequired",
     "OpenedFragment",
+    "Participation",
+    "ParticipationLimiter",
     "PassphraseSeal",
     "PersonConsents",
     "ProbeKeys",
@@ -58,21 +61,28 @@ __all__ = [
     "PseudonymKeys",
     "Query",
     "QueryTooLarge",
+    "RandomizedResponse",
     "ReasonCode",
     "Release",
     "ReleaseFailed",
+    "RunningTotals",
     "Sandbox",
     "SandboxError",
     "SandboxQuery",
     "Scope",
     "ServiceSettings",
     "SigningKey",
+    "SlidingTotals",
     "Source",
+    "StreamError",
+    "StreamFile",
+    "StreamPlan",
     "Terms",
     "TransferBasis",
     "TransferCounts",
     "TransferRefused",
     "TransferTable",
+    "UnaryEncoding",
     "UseBudget",
     "Verified",
     "Verifier",
@@ -107,6 +117,14 @@ _HOMES: typing.Final = {
         "decide",
         "parse_record",
     ),
+    "dayfly.privacy.continual": (
+        "Participation",
+        "ParticipationLimiter",
+        "RunningTotals",
+        "SlidingTotals",
+        "StreamFile",
+        "StreamPlan",
+    ),
     "dayfly.privacy.deident": ("ProbeKeys", "PseudonymKeys", "parse_masking"),
     "dayfly.privacy.errors": (
         "BrokenChain",
@@ -130,6 +148,7 @@ _HOMES: typing.Final = {
         "QueryTooLarge",
         "ReleaseFailed",
         "SandboxError",
+        "StreamError",
         "TransferRefused",
     ),
     "dayfly.privacy.fragments": (
@@ -168,6 +187,7 @@ _HOMES: typing.Final = {
         "col",
         "parse_document",
     ),
+    "dayfly.privacy.localdp": ("HadamardResponse", "RandomizedResponse", "UnaryEncoding"),
     "dayfly.privacy.transfers": (
         "TransferCounts",
         "TransferTable",
@@ -192,6 +212,14 @@ if typing.TYPE_CHECKING:
         decide,
         parse_record,
     )
+    from .continual import (
+        Participation,
+        ParticipationLimiter,
+        RunningTotals,
+        SlidingTotals,
+        StreamFile,
+        StreamPlan,
+    )
     from .deident import ProbeKeys, PseudonymKeys, parse_masking
     from .errors import (
         BrokenChain,
@@ -215,6 +243,7 @@ if typing.TYPE_CHECKING:
         QueryTooLarge,
         ReleaseFailed,
         SandboxError,
+        StreamError,
         TransferRefused,
     )
     from .fragments import (
@@ -241,6 +270,7 @@ if typing.TYPE_CHECKING:
     )
     from .keys import EnvelopeKeyProvider, FileKeyProvider, KeyProvider, PassphraseSeal
     from .ledger import Account, Ledger, Limit
+    from .localdp import HadamardResponse, RandomizedResponse, UnaryEncoding
     from .sandbox import (
         Budget,
         Query,

@@ -6,6 +6,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from dayfly.privacy.noise import NoiseSource
+
 Vector = NDArray[np.int64]
 
 
@@ -72,3 +74,17 @@ class Refusing(_Unused):
 
     def gaussian(self, values: Vector, scale: Fraction, *, l2_squared: int = 1) -> Vector:
         raise RuntimeError("no entropy")
+
+
+class Recording(_Unused):
+    """Draws from another source and notes the centres and what was published."""
+
+    def __init__(self, source: NoiseSource) -> None:
+        self.source = source
+        self.centres: list[Vector] = []
+        self.drawn: list[Vector] = []
+
+    def gaussian(self, values: Vector, scale: Fraction, *, l2_squared: int = 1) -> Vector:
+        self.centres.append(values.copy())
+        self.drawn.append(self.source.gaussian(values, scale, l2_squared=l2_squared))
+        return self.drawn[-1]
