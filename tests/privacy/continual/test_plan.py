@@ -142,6 +142,12 @@ def test_over_blocks_no_pattern_is_worse_than_stated(reach: list[int], steps: in
     assert worst <= l2_squared(reach, part, blocks=2) <= l2_squared(reach, part, blocks=None)
 
 
+@pytest.mark.parametrize("blocks", [1, 2, None])
+def test_three_series_per_step_cost_three_times_one(blocks: int | None) -> None:
+    one, three = (Participation(steps=2, series=series) for series in (1, 3))
+    assert l2_squared([5, 3, 1], three, blocks=blocks) == 3 * l2_squared([5, 3, 1], one, blocks=blocks)
+
+
 def test_one_participation_costs_the_same_with_restarts_as_without() -> None:
     assert StreamPlan.restarts(1, 24).l2_squared == StreamPlan.running(1, 24).l2_squared
 

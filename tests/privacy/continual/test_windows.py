@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dayfly.privacy.continual import SlidingTotals, StreamPlan
 from dayfly.privacy.errors import InvalidArgument, StreamEnded, StreamOrder
 
-from .noises import NoNoise, SeededNoise
+from .noises import NoNoise, Script, SeededNoise
 
 HALF = Fraction(1, 2)
 
@@ -52,6 +52,18 @@ def test_a_window_asked_for_again_is_repeated_and_draws_nothing() -> None:
     assert noise.draws == 5
     with pytest.raises(StreamOrder, match="step=3 must be 5"):
         stream.publish(3, np.array([1, 2]), noise)
+
+
+def test_windows_of_totals_at_the_edge_of_int64_saturate_and_never_wrap() -> None:
+    stream = SlidingTotals(StreamPlan.restarts(1, 3), Fraction(1), 3)
+    top = 2**63 - 1
+    shown = [
+        stream.publish(step, np.zeros(1, np.int64), Script([np.array([top if step < 3 else -top])]))
+        for step in range(6)
+    ]
+    assert [int(one.lattice[0]) >> 60 for one in shown[:3]] == [2, 2, 2]
+    assert int(shown[3].lattice[0]) == -(2**61)
+    assert int(shown[5].lattice[0]) == -(2**61)
 
 
 def test_an_endless_stream_of_windows_goes_on_and_a_paid_one_ends() -> None:

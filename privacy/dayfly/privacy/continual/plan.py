@@ -134,9 +134,10 @@ class StreamPlan:
             InvalidArgument: `rho` is not exact or not above zero, or is so small that its noise does not fit the lattice.
         """
         scale = gaussian_scale(self.l2_squared, rho)
-        if scale * (1 << (_HEADROOM_BITS + self.shifts.guard)) > BUFFER_LIMIT:
+        largest = BUFFER_LIMIT >> (_HEADROOM_BITS + self.shifts.guard)
+        if scale > largest:
             raise InvalidArgument(
-                f"rho={rho!r} must leave noise below 2^{34} points of the lattice; lower resolution_bits="
+                f"rho={rho!r} must leave noise of at most {largest} points of the lattice; lower resolution_bits="
                 f"{self.resolution_bits!r}, tighten the participation bounds, or spend more"
             )
         return scale
@@ -149,8 +150,9 @@ class StreamPlan:
     def error_factor(self) -> float:
         """Largest standard error of a running total, over that of publishing one step alone at the same cost.
 
-        With one participation this is `||B||_(2->inf) ||C||_(1->2)`, roundings included; a binary tree has
-        `ceil(log2(n)) + ...`, 13.49 at 8,760 steps, where this is 3.9605.
+        With one participation this is `||B||_(2->inf) ||C||_(1->2)`, roundings included: 3.9605 at 8,760 steps, where a
+        binary tree has 13.49. With many it grows as the sensitivity does, for the factor stays the one of a single
+        participation.
         """
         alone = self.participation.series * (self.participation.magnitude << self.shifts.fraction) ** 2
         return float(np.sqrt(self.l2_squared / alone * np.sum(_weights(self) ** 2)))
