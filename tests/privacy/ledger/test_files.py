@@ -350,6 +350,13 @@ def test_an_edit_is_found(path: Path, name: str) -> None:
     refused_everywhere(path, LedgerError, match)
 
 
+def test_opening_alone_finds_a_last_entry_that_continues_another_one(path: Path) -> None:
+    with surgery(path) as connection:
+        rewrite(connection, 15, '"what":"sha256:count"', '"what":"sha256:other"', digest=True)
+    with pytest.raises(LedgerDamaged, match="entry 16 does not continue entry 15"):
+        open_ledger(path)
+
+
 def test_a_spend_on_an_edited_total_is_refused(path: Path) -> None:
     """While the ledger is open, before any walk."""
     with open_ledger(path) as ledger:
@@ -400,6 +407,14 @@ def test_a_page_of_zeros_is_told_whichever_it_is(path: Path) -> None:
     for start in range(0, len(whole), 4096):
         path.write_bytes(whole[:start] + bytes(4096) + whole[start + 4096 :])
         refused_everywhere(path, LedgerError, "must be")
+
+
+def test_the_walk_finds_damage_that_no_query_of_the_ledger_meets(path: Path) -> None:
+    """The file's header says that it has five free pages, which is what the next entries would be written to."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[:36] + (5).to_bytes(4) + whole[40:])
+    with open_ledger(path) as ledger, pytest.raises(LedgerDamaged, match=r"but SQLite finds: .*[Ff]reelist"):
+        ledger.verify()
 
 
 def test_an_older_copy_in_place_of_the_file_is_told(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Many threads and processes at once: nobody overspends, nobody is charged for another, and each sees the truth."""
 
+import fcntl
 import subprocess
 import sys
 import threading
@@ -135,6 +136,21 @@ def test_two_processes_may_begin_the_same_ledger(tmp_path: Path) -> None:
         assert one.returncode == 0
     with open_ledger(path, create=False) as ledger:
         assert ledger.verify().entries == 4
+
+
+def test_one_process_at_a_time_opens_a_ledger(tmp_path: Path) -> None:
+    """So that none sees entries of a ledger whose head file is still empty."""
+    path = tmp_path / "budget.db"
+    made: list[Ledger] = []
+    with path.with_name("budget.db.head").open("wb") as head:
+        fcntl.flock(head, fcntl.LOCK_EX)
+        thread = threading.Thread(target=lambda: made.append(open_ledger(path)))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        fcntl.flock(head, fcntl.LOCK_UN)
+        thread.join()
+    made[0].close()
 
 
 def test_a_second_handle_sees_the_truth_at_once(tmp_path: Path) -> None:

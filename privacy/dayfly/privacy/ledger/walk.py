@@ -110,7 +110,7 @@ def verify(file: LedgerFile) -> Head:
     """
     problems = file.rows("PRAGMA integrity_check(1)")
     if problems != [("ok",)]:
-        raise file.damaged(f"SQLite finds {problems[0][0]}")
+        raise file.damaged(f"SQLite finds: {' '.join(str(problems[0][0]).split())}")
     walk = _Walk(file)
     for seq, body, digest in file.each("SELECT seq, body, digest FROM entries ORDER BY seq"):
         walk.step(seq, body, digest)
