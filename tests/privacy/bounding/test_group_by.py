@@ -1,5 +1,6 @@
 """Bounded group-by over codes against the plain-Python oracle, and what it refuses."""
 
+import itertools
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +17,7 @@ from dayfly.privacy.bounding import (
     Method,
     bounded_group_by,
     group_by,
+    slots,
 )
 from dayfly.privacy.bounding.kernels import Rows
 from dayfly.privacy.bounding.slots import SlotTable
@@ -65,9 +67,9 @@ def same(bounded: Bounded, expected: oracle.Totals) -> None:
     assert bounded.customers.tolist() == expected.customers
 
 
-@given(tables(), contributions(), st.binary(min_size=16, max_size=16))
+@given(tables(), contributions(), st.binary(min_size=16, max_size=16), st.integers(1, 8), st.integers(1, 30))
 def test_uniform_is_the_oracle(
-    table: tuple[list[oracle.Row], int], bounds: Contribution, salt: bytes
+    table: tuple[list[oracle.Row], int], bounds: Contribution, salt: bytes, block: int, chunk: int
 ) -> None:
     rows, groups = table
 
@@ -75,7 +77,10 @@ def test_uniform_is_the_oracle(
         rows, groups, bounds_of(bounds), uniform=True, priority=oracle.salted_priority(salt)
     )
 
-    same(run(rows, groups, bounds, salt=salt), expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slots, "_BLOCK_ROWS", block)
+        patch.setattr(group_by, "_CHUNK_ROWS", chunk)
+        same(run(rows, groups, bounds, salt=salt), expected)
 
 
 @given(tables(), contributions())
@@ -218,6 +223,23 @@ def test_groups_of_one_priority_are_ordered_by_code(
             rows, groups, bounds_of(bounds), uniform=True, priority=lambda _who, group: oracle.mix(group // 3)
         ),
     )
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(4)))
+@pytest.mark.parametrize("l0", [1, 2, 3])
+def test_of_equal_priorities_the_lowest_codes_stay_in_any_order(order: tuple[int, ...], l0: int) -> None:
+    bounded = bounded_group_by(
+        np.zeros(8, int),
+        np.array([*order, *order]),
+        None,
+        4,
+        Contribution(l0, 2),
+        salt=SALT,
+        customer_words=np.zeros(1, np.uint64),
+        group_words=np.full(4, 5, np.uint64),
+    )
+
+    assert bounded.counts.tolist() == [2] * l0 + [0] * (4 - l0)
 
 
 def test_no_rows_and_no_groups_give_empty_totals() -> None:
