@@ -115,7 +115,7 @@ class SlidingTotals:
         self._shown = total.copy()
         if place >= self._window:
             self._shown -= self._recent[slot]
-        elif place < self._window - 1 and block > 0:
+        elif block > 0:
             self._shown += self._closing - self._recent[slot]
         self._recent[slot] = total
         if place == self.plan.length - 1:
