@@ -225,7 +225,7 @@ def test_groups_of_one_priority_are_ordered_by_code(
     )
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(4)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 @pytest.mark.parametrize("l0", [1, 2, 3])
 def test_of_equal_priorities_the_lowest_codes_stay_in_any_order(order: tuple[int, ...], l0: int) -> None:
     bounded = bounded_group_by(
