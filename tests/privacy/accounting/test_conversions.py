@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mpmath import exp, mpf
+from mpmath import exp, log, mpf
 
 from dayfly.privacy.accounting import (
+    conversions,
     delta_of_rho,
     epsilon_of_rho,
     exact_epsilon_of_rho,
@@ -90,6 +91,26 @@ def test_rho_of_epsilon_delta_is_rounded_down() -> None:
 @given(RHOS, RHOS, DELTAS)
 def test_epsilon_grows_with_rho(rho: Fraction, more: Fraction, delta: Fraction) -> None:
     assert exact_epsilon_of_rho(rho + more, delta) >= exact_epsilon_of_rho(rho, delta)
+
+
+@pytest.mark.parametrize("order", [Fraction(101, 100), Fraction(7, 3), Fraction(40)])
+@pytest.mark.parametrize(("rho", "epsilon", "delta"), [("1/3", "7", "1e-6"), ("1/700", "1/3", "1/10007")])
+def test_each_conversion_is_the_formula_at_its_order_rounded_against_the_asker(
+    order: Fraction, rho: str, epsilon: str, delta: str
+) -> None:
+    r, e, d, a = (number(Fraction(text)) for text in (rho, epsilon, delta, order))
+    escape = (a - 1) * log(1 - 1 / a) - log(a)
+    ulp = mpf(2) ** -60
+    exact = a * r + (escape - log(d)) / (a - 1)
+    told = number(conversions._epsilon_at(order, Fraction(rho), Fraction(delta)))
+    assert exact < told < exact * (1 + ulp)
+    exact = exp((a - 1) * (a * r - e) + escape)
+    if exact < 1:
+        told = number(Fraction(conversions._delta_at(order, Fraction(rho), Fraction(epsilon))))
+        assert exact < told < exact * (1 + mpf(2) ** -51)
+    exact = (e - (escape - log(d)) / (a - 1)) / a
+    told = number(conversions._rho_at(order, Fraction(epsilon), Fraction(delta)))
+    assert told == 0 if exact <= 0 else exact * (1 - ulp) < told < exact
 
 
 def test_no_rho_is_no_loss() -> None:

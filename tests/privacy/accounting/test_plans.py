@@ -25,11 +25,13 @@ from dayfly.privacy.accounting import (
     RepeatedLoss,
     ThresholdLoss,
     ZcdpLoss,
+    composition,
     epsilon_of_gaussian,
+    epsilon_of_rho,
     loss_distribution,
-    pld,
 )
-from dayfly.privacy.accounting.pld import LossDistribution, compose, discretise
+from dayfly.privacy.accounting.composition import compose, saddle
+from dayfly.privacy.accounting.pld import LossDistribution, discretise
 from dayfly.privacy.accounting.profiles import Profile, profile_of
 from dayfly.privacy.errors import InvalidArgument
 
@@ -48,11 +50,12 @@ TENTHS = LaplaceLoss(Fraction(10), 1, domain="reals")
 
 
 def test_a_hundred_laplace_answers_at_a_tenth_report_at_most_four_point_seven() -> None:
-    exact = 4.6927
+    below = theirs([(TENTHS, 100)], 1e-4, pessimistic=False).get_epsilon_for_delta(1e-6)
+    assert below == pytest.approx(4.6927, abs=1e-3)
     for event in (TENTHS, LaplaceLoss(Fraction(1000), 100)):
         told = Plan((RepeatedLoss(event, 100),)).epsilon(MILLIONTH)
-        assert exact <= told <= 4.70
-        assert told <= exact + 1e-3
+        assert below <= told <= 4.70
+        assert told <= 4.6928
 
 
 def test_a_hundred_counts_on_the_bare_lattice_report_what_is_exact_for_them() -> None:
@@ -73,6 +76,25 @@ def test_gaussian_composition_is_the_closed_form_and_never_below(times: int) -> 
     told = loss_distribution(RepeatedLoss(GaussianLoss(Fraction(10), 1, domain="reals"), times)).epsilon(1e-6)
     assert exact <= told + 1e-9
     assert told <= exact + 1e-4
+
+
+@pytest.mark.parametrize("digits", [9, 10])
+def test_tilted_transforms_are_sharp_at_small_deltas(digits: int) -> None:
+    plan = Plan((RepeatedLoss(TENTHS, 100),))
+    told = plan.epsilon(Fraction(1, 10**digits))
+    peer = theirs([(TENTHS, 100)], 2e-4).get_epsilon_for_delta(10.0**-digits)
+    assert told == pytest.approx(peer, abs=1e-2)
+    assert told < plan.loss.epsilon(10.0**-digits)
+    assert told < 0.95 * epsilon_of_rho(plan.cost.rho, Fraction(1, 10**digits))
+
+
+def test_tilted_and_plain_transforms_agree_where_both_are_sharp() -> None:
+    event = ComposedLoss(
+        (RepeatedLoss(TENTHS, 30), RepeatedLoss(PoissonSampledLoss(TENTHS, Fraction(1, 3)), 20))
+    )
+    plain, tilted = loss_distribution(event), loss_distribution(event, near=1e-5)
+    for epsilon in (1.0, 1.5, 2.0):
+        assert tilted.delta(epsilon) == pytest.approx(plain.delta(epsilon), rel=1e-4)
 
 
 def test_a_discrete_gaussian_is_that_of_the_reference() -> None:
@@ -132,7 +154,7 @@ MIXED: list[tuple[LossEvent, int]] = [
 ]
 
 
-def theirs(events: list[tuple[LossEvent, int]], interval: float) -> Any:
+def theirs(events: list[tuple[LossEvent, int]], interval: float, *, pessimistic: bool = True) -> Any:
     lib: Any = importlib.import_module("dp_accounting.pld.privacy_loss_distribution")
 
     whole: Any = None
@@ -142,12 +164,18 @@ def theirs(events: list[tuple[LossEvent, int]], interval: float) -> Any:
         )
         if isinstance(part, LaplaceLoss):
             one: Any = lib.from_laplace_mechanism(
-                float(part.scale), value_discretization_interval=interval, sampling_prob=rate
+                float(part.scale),
+                value_discretization_interval=interval,
+                sampling_prob=rate,
+                pessimistic_estimate=pessimistic,
             )
         else:
             assert isinstance(part, GaussianLoss)
             one = lib.from_gaussian_mechanism(
-                float(part.scale), value_discretization_interval=interval, sampling_prob=rate
+                float(part.scale),
+                value_discretization_interval=interval,
+                sampling_prob=rate,
+                pessimistic_estimate=pessimistic,
             )
         many = one.self_compose(times)
         whole = many if whole is None else whole.compose(many)
@@ -307,7 +335,7 @@ def test_a_window_that_cuts_tails_pays_for_them(monkeypatch: pytest.MonkeyPatch)
     profile = profile_of(LaplaceLoss(Fraction(2), 1, domain="reals"))
     part = discretise(profile.forward, profile.span, 1e-3)
     whole = compose([(part, 40)])
-    monkeypatch.setattr(pld, "_CUT", 1e-3)
+    monkeypatch.setattr(composition, "_CUT", 1e-3)
     cut = compose([(part, 40)])
     assert cut.masses.size < whole.masses.size
     for epsilon in (0.0, 2.0, 5.0, 8.0):
@@ -324,8 +352,18 @@ def test_slack_of_the_transform_covers_its_error() -> None:
     composed = compose([(part, 12)])
     start = composed.first - part.first * 12
     same = direct[start : start + composed.masses.size]
-    error = float(np.abs(composed.masses[: same.size] - same).sum())
-    assert error <= composed.infinite - 12 * part.infinite
+    assert float(np.abs(composed.masses[: same.size] - same).sum()) <= math.exp(composed.doubt.log_size)
+    tilt = saddle([(part, 12)], 1e-3)
+    tilted = compose([(part, 12)], tilt=tilt)
+    assert tilted.doubt.tilt == tilt > 1
+    losses = tilted.losses[: same.size]
+    for epsilon in (0.3, 0.6, 0.9):
+        above = losses > epsilon
+        error = float(np.abs(tilted.masses[: same.size] - same)[above].sum())
+        assert error <= math.exp(tilted.doubt.log_size - tilt * epsilon)
+        assert (
+            error <= 1e-8 * float(same[above].sum()) + 1e-25
+        )  # relative, not absolute: that is what the tilt is for
 
 
 @pytest.mark.parametrize(
@@ -341,6 +379,10 @@ def test_slack_of_the_transform_covers_its_error() -> None:
         ),
         (lambda _: discretise(lambda e: 0 * e, (0.0, 1.0), 1e-9), "step=1e-09 must be coarser for losses"),
         (lambda loss: compose([(loss, 10**9)]), "must be coarser for a window"),
+        (
+            lambda loss: compose([(compose([(loss, 2)], tilt=1.0), 2)]),
+            "parts must not be tilted; compose them from the single events",
+        ),
     ],
 )
 def test_bad_questions_are_refused(call: Any, message: str) -> None:

@@ -76,8 +76,12 @@ def exact_epsilon_of_rho(rho: Exact, delta: Exact) -> Fraction:
         return Fraction(0)
     r, lost = float(rho), -math.log(delta)
     order = _best_order(lambda alpha: alpha * r + (lost + _escape(alpha)) / (alpha - 1))
-    epsilon = order * rho + (_escape_up(order) - ln_down(delta)) / (order - 1)
-    return coarse_up(max(epsilon, Fraction(0)))
+    return _epsilon_at(order, rho, delta)
+
+
+def _epsilon_at(order: Fraction, rho: Fraction, delta: Fraction) -> Fraction:
+    """The bound of one order, rounded up."""
+    return coarse_up(max(Fraction(0), order * rho + (_escape_up(order) - ln_down(delta)) / (order - 1)))
 
 
 def epsilon_of_rho(rho: Exact, delta: Exact) -> float:
@@ -98,6 +102,11 @@ def delta_of_rho(rho: Exact, epsilon: Exact) -> float:
         return 0.0
     r, e = float(rho), float(epsilon)
     order = _best_order(lambda alpha: (alpha - 1) * (alpha * r - e) + _escape(alpha))
+    return _delta_at(order, rho, epsilon)
+
+
+def _delta_at(order: Fraction, rho: Fraction, epsilon: Fraction) -> float:
+    """The bound of one order, rounded up."""
     exponent = (order - 1) * (order * rho - epsilon) + _escape_up(order)
     return min(1.0, float_up(exp_up(min(exponent, Fraction(1)))))
 
@@ -111,8 +120,12 @@ def rho_of_epsilon_delta(epsilon: Exact, delta: Exact) -> Fraction:
     epsilon, delta = positive_exact("epsilon", epsilon), _open_unit("delta", delta)
     e, lost = float(epsilon), -math.log(delta)
     order = _best_order(lambda alpha: ((lost + _escape(alpha)) / (alpha - 1) - e) / alpha)
-    rho = (epsilon - (_escape_up(order) - ln_down(delta)) / (order - 1)) / order
-    return coarse_down(rho)
+    return _rho_at(order, epsilon, delta)
+
+
+def _rho_at(order: Fraction, epsilon: Fraction, delta: Fraction) -> Fraction:
+    """The bound of one order, rounded down."""
+    return coarse_down((epsilon - (_escape_up(order) - ln_down(delta)) / (order - 1)) / order)
 
 
 def group_loss(epsilon: Exact, delta: Exact, size: int) -> tuple[Fraction, Fraction]:

@@ -32,6 +32,7 @@ Source:
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, assert_never
 
 from dayfly.privacy.errors import InvalidArgument
@@ -148,6 +149,7 @@ def _sampled(whole: Cost, rate: Fraction) -> Cost:
     return Cost(epsilon=amplified, rho=min(whole.rho, pure_rho(amplified)), delta=whole.delta * rate)
 
 
+@lru_cache(maxsize=4096)
 def pure_rho(epsilon: Fraction) -> Fraction:
     """The least rho such that every epsilon-DP release is rho-zCDP, epsilon tanh(epsilon/2), rounded up."""
     if epsilon == 0:
@@ -159,6 +161,7 @@ def pure_rho(epsilon: Fraction) -> Fraction:
     return min(rho, epsilon * epsilon / 2)
 
 
+@lru_cache(maxsize=4096)
 def laplace_rho(loss: LaplaceLoss) -> Fraction:
     """The least rho of Laplace noise, rounded up (claims 2 and 3); never above `pure_rho`."""
     epsilon = loss.epsilon

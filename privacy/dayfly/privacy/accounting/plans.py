@@ -10,14 +10,16 @@ Argument:
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .composition import compose, saddle
 from .conversions import delta_of_rho, exact_epsilon_of_rho
 from .costs import Cost, cost_of
 from .losses import (
@@ -30,7 +32,7 @@ from .losses import (
     ZcdpLoss,
     leaves,
 )
-from .pld import LossDistribution, compose, discretise, variance_of
+from .pld import LossDistribution, discretise, variance_of
 from .profiles import (
     Adjacency,
     Profile,
@@ -42,8 +44,12 @@ from .profiles import (
 )
 from .rounding import Exact, coarse_down, float_down, float_up, probability
 
+Floats = NDArray[np.float64]
+
 _RESOLUTION: Final = 400
 _FINEST: Final = 1 << 19
+_SHARP: Final = 10_000
+"""A delta below so many times the error of the transform is asked again, tilted towards it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ class PrivacyLoss:
     remove: LossDistribution
     add: LossDistribution
 
+    @property
+    def doubt(self) -> float:
+        """What rounding may have taken from delta at epsilon 0."""
+        return math.exp(min(700.0, max(self.remove.doubt.log_size, self.add.doubt.log_size)))
+
     def epsilon(self, delta: float) -> float:
         """Upper bound of epsilon at `delta`, for adding and for removing a customer."""
         return max(self.remove.epsilon(delta), self.add.epsilon(delta))
@@ -68,7 +79,11 @@ class PrivacyLoss:
 
 
 def loss_distribution(
-    event: LossEvent, *, adjacency: Adjacency = "add_or_remove", step: float | None = None
+    event: LossEvent,
+    *,
+    adjacency: Adjacency = "add_or_remove",
+    step: float | None = None,
+    near: float | None = None,
 ) -> PrivacyLoss:
     """The privacy loss distribution of everything in `event`, parameters fixed ahead.
 
@@ -76,6 +91,7 @@ def loss_distribution(
         event: Any loss event.
         adjacency: Neighbouring relation.
         step: Grid spacing in nats; by default about a 400th of a typical loss's standard deviation.
+        near: The delta at which it is wanted sharp; by default all deltas well above the error of the transform, some 1e-9.
 
     Raises:
         InvalidArgument: An event without a known profile, or a grid too fine.
@@ -84,16 +100,25 @@ def loss_distribution(
     if not parts.profiles:
         return PrivacyLoss(parts.leaking(_NOTHING), parts.leaking(_NOTHING))
     grid = step or _step(parts.profiles)
-    remove = compose(
-        [(discretise(profile.forward, profile.span, grid), times) for profile, times in parts.profiles]
+    remove = _composed(
+        [(profile.forward, profile.span, times) for profile, times in parts.profiles], grid, near
     )
     if all(profile.symmetric for profile, _ in parts.profiles):
         both = parts.leaking(remove)
         return PrivacyLoss(both, both)
-    add = compose(
-        [(discretise(profile.backward, _swapped(profile), grid), times) for profile, times in parts.profiles]
+    add = _composed(
+        [(profile.backward, _swapped(profile), times) for profile, times in parts.profiles], grid, near
     )
     return PrivacyLoss(parts.leaking(remove), parts.leaking(add))
+
+
+def _composed(
+    directed: list[tuple[Callable[[Floats], Floats], tuple[float, float], int]],
+    grid: float,
+    near: float | None,
+) -> LossDistribution:
+    parts = [(discretise(profile, span, grid), times) for profile, span, times in directed]
+    return compose(parts, tilt=saddle(parts, near) if near else 0.0)
 
 
 def _swapped(profile: Profile) -> tuple[float, float]:
@@ -196,6 +221,12 @@ class Plan:
         target = probability("delta", delta)
         left = target - self.cost.delta
         bounds = [self.loss.epsilon(float_down(target))]
+        if 0 < target < _SHARP * self.loss.doubt:
+            bounds.append(
+                loss_distribution(ComposedLoss(self.events), near=float_down(target)).epsilon(
+                    float_down(target)
+                )
+            )
         if self.cost.epsilon is not None and left >= 0:
             bounds.append(float_up(self.cost.epsilon))
         if left > 0:

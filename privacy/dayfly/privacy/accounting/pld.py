@@ -1,9 +1,8 @@
-r"""Privacy loss distributions: the sharpest accounting for parameters fixed ahead, by FFT, never below the exact value.
+r"""Privacy loss distributions on a grid: the sharpest accounting for parameters fixed ahead, never below the exact value.
 
 Claims:
     1. *Discretisation.* The returned masses, with the mass at infinity, have a profile that is nowhere below that of the event.
-    2. *Composition.* The composed distribution has a profile that is nowhere below that of the events together.
-    3. *Reading.* `delta(epsilon)` and `epsilon(delta)` round up.
+    2. *Reading.* `delta(epsilon)` and `epsilon(delta)` round up.
 
 Precondition:
     All parameters (scales, sensitivities, number of releases) are fixed before the first answer is seen. Where they depend on answers,
@@ -13,43 +12,50 @@ Argument:
     (1) A profile is convex in x = e^epsilon, so its chords over the grid lie above it. A chain of chords is the profile of the
     distribution with masses p_i = x_i (change of slope at x_i) (Doroshenko et al. 2022). Masses are differences and lose digits, so
     the profile of the masses as computed is evaluated again, in extended precision, and its largest shortfall at a knot is added at
-    infinity: being above at every knot, it is above everywhere. (2) A profile that is above stays above under composition, for
-    it is E[H(epsilon - L)] with L the other's loss. Losses outside a window weigh at most what Chernoff's bound says; that is added at
-    infinity, and what wraps around the circle only adds mass. A fast Fourier transform of length n has a relative error of at most
-    eta log2 n in the 2-norm (Higham 2002, section 24.1); by Parseval and |F| <= 1, k factors make k eta log2 n ||p||, and by
-    Cauchy-Schwarz sqrt(n) times that bounds the sum of all errors, which is added at infinity. (3) Sums in extended precision, then one step up.
+    infinity: being above at every knot, it is above everywhere. (2) Sums in extended precision, then one step up; `doubt` is added, and as
+    a power of x it is convex, so that its chords are above it too.
 
 Source:
-    Koskela, Jalko, Honkela (2020); Doroshenko, Ghazi, Kamath, Kumar, Manurangsi (2022), "Connect the Dots"; Higham, "Accuracy and Stability
-    of Numerical Algorithms" (2002).
+    Doroshenko, Ghazi, Kamath, Kumar, Manurangsi (2022), "Connect the Dots: Tighter Discrete Approximations of Privacy Loss Distributions".
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from dayfly.privacy.errors import InvalidArgument
 
-from .profiles import Profile
+from .shapes import Profile
 
-__all__ = ["LossDistribution", "compose", "discretise", "variance_of"]
+__all__ = ["MOST_CELLS", "Doubt", "LossDistribution", "discretise", "variance_of"]
 
 Floats = NDArray[np.float64]
 Wide = NDArray[np.longdouble]
 
-_ETA: Final = 12 * 2.0**-53
 _WIDE_ULP: Final = float(np.finfo(np.longdouble).eps)
-_CUT: Final = 1e-17
-"""Chernoff bound of the mass that may leave the window, on each side."""
 _BENT: Final = 1e-8
 """Negative mass that rounding does not explain."""
 MOST_CELLS: Final = 1 << 23
+
+
+class Doubt(NamedTuple):
+    """What rounding may have taken from delta(epsilon): at most e^(log_size - tilt * epsilon).
+
+    Attributes:
+        log_size: Natural logarithm of the bound at epsilon 0.
+        tilt: How fast it falls.
+    """
+
+    log_size: float = -math.inf
+    tilt: float = 0.0
+
+
+_CERTAIN: Final = Doubt()
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,14 @@ class LossDistribution:
         first: Index of the first mass.
         masses: Non-negative; together with `infinite` at least one.
         infinite: Mass at infinity, with all slack.
+        doubt: What rounding may have taken from the masses.
     """
 
     step: float
     first: int
     masses: Floats
     infinite: float
+    doubt: Doubt = _CERTAIN
 
     @property
     def losses(self) -> Floats:
@@ -76,7 +84,8 @@ class LossDistribution:
     @cached_property
     def _profile(self) -> Wide:
         """Delta at every grid point, rounded up."""
-        delta = _profile_of_masses(self.masses, self.step)
+        doubt = np.exp(np.minimum(self.doubt.log_size - self.doubt.tilt * self.losses, 700))
+        delta = _profile_of_masses(self.masses, self.step) + doubt.astype(np.longdouble)
         slack = 4 * (self.masses.size + 8) * _WIDE_ULP
         return (
             delta * np.longdouble(1 + slack)
@@ -228,86 +237,3 @@ def variance_of(profile: Profile, *, cells: int = 2000) -> float:
     weights = rough.masses / rough.masses.sum()
     mean = float(weights @ rough.losses)
     return float(weights @ np.square(rough.losses - mean))
-
-
-def compose(parts: Sequence[tuple[LossDistribution, int]]) -> LossDistribution:
-    """Claim 2: each distribution as many times as it says, on one grid.
-
-    Raises:
-        InvalidArgument: Nothing to compose, different grids, or a window of more than `MOST_CELLS` cells.
-    """
-    if not parts:
-        raise InvalidArgument("parts=() must hold at least one distribution; pass what was released")
-    step = parts[0][0].step
-    if any(part.step != step for part, _ in parts):
-        raise InvalidArgument(
-            f"step={[part.step for part, _ in parts]!r} must be one grid; discretise all with one step"
-        )
-    if len(parts) == 1 and parts[0][1] == 1:
-        return parts[0][0]
-    infinite = math.fsum(part.infinite * times for part, times in parts)
-    low, high, cut = _window(parts)
-    size = high - low + 1
-    if size > MOST_CELLS:
-        raise InvalidArgument(
-            f"step={step!r} must be coarser for a window of {size} cells; pass a larger step"
-        )
-    length = fft.next_fast_len(max(size, 2), real=True)
-    spectrum: NDArray[np.complex128] = np.ones(length // 2 + 1, dtype=np.complex128)
-    largest = 0.0
-    for part, times in parts:
-        spectrum *= _power(fft.rfft(_folded(part.masses, length)), times)
-        largest = max(largest, float(np.linalg.norm(part.masses)))
-    circle = np.asarray(fft.irfft(spectrum, length))
-    origin = sum(part.first * times for part, times in parts)
-    masses = np.maximum(np.roll(circle, (origin - low) % length), 0.0)
-    factors = sum(times for _, times in parts) + 2
-    error = math.sqrt(length) * factors * _ETA * math.log2(length) * largest * 1.5
-    return LossDistribution(step=step, first=low, masses=masses, infinite=infinite + cut + error)
-
-
-def _folded(masses: Floats, length: int) -> Floats:
-    padded = np.zeros(-(-masses.size // length) * length)
-    padded[: masses.size] = masses
-    return np.asarray(padded.reshape(-1, length).sum(axis=0))
-
-
-def _power(base: NDArray[np.complex128], times: int) -> NDArray[np.complex128]:
-    result = np.ones_like(base)
-    while times:
-        if times & 1:
-            result = result * base
-        times >>= 1
-        if times:
-            base = base * base
-    return result
-
-
-def _window(parts: Sequence[tuple[LossDistribution, int]]) -> tuple[int, int, float]:
-    """First and last index outside of which the composition weighs at most the returned bound, by Chernoff's inequality."""
-    step = parts[0][0].step
-    low = sum(part.first * times for part, times in parts)
-    high = sum((part.first + part.masses.size - 1) * times for part, times in parts)
-    if high - low < 1 << 12:
-        return low, high, 0.0
-    spread = max((part.masses.size * step) * math.sqrt(times) for part, times in parts)
-    cut = 0.0
-    upper, lower = float(high) * step, float(low) * step
-    for tilt in np.geomspace(1e-3 / spread, 3e3 / spread, 48):
-        up = (_log_moments(parts, float(tilt)) - math.log(_CUT)) / tilt
-        down = -(_log_moments(parts, -float(tilt)) - math.log(_CUT)) / tilt
-        upper, lower = min(upper, up), max(lower, down)
-    new_high, new_low = min(high, math.ceil(upper / step) + 1), max(low, math.floor(lower / step) - 1)
-    if new_high < high or new_low > low:
-        cut = 2 * _CUT
-    return new_low, max(new_high, new_low + 1), cut
-
-
-def _log_moments(parts: Sequence[tuple[LossDistribution, int]], tilt: float) -> float:
-    """Sum of ln E[e^(tilt loss)], rounded up a little."""
-    total = 0.0
-    for part, times in parts:
-        exponent = tilt * part.losses
-        peak = float(exponent.max())
-        total += times * (peak + math.log(float(part.masses @ np.exp(exponent - peak))) + 1e-12)
-    return total + 1e-9 * (1 + abs(total))

@@ -28,17 +28,15 @@ Source:
 """
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from dayfly.privacy.errors import InvalidArgument
 
-from .gaussian import ULP, bridge_variance, discrete_gaussian_table, gaussian_delta
+from .gaussian import ULP, bridge_variance, discrete_gaussian_table
 from .losses import (
     ApproxLoss,
     GaussianLoss,
@@ -51,6 +49,17 @@ from .losses import (
     ZcdpLoss,
 )
 from .rounding import float_down, float_up, sqrt_up
+from .shapes import (
+    GaussianProfile,
+    LaplaceProfile,
+    LeakyProfile,
+    Profile,
+    ReplacedGaussianProfile,
+    ResponseProfile,
+    SampledProfile,
+    TablePair,
+    ZcdpProfile,
+)
 
 __all__ = [
     "Adjacency",
@@ -68,270 +77,14 @@ __all__ = [
 Floats = NDArray[np.float64]
 Adjacency = Literal["add_or_remove", "replace"]
 
-_TAIL: Final = 9.5
-"""Standard deviations beyond which a Gaussian loss is moved to infinity: weighs 1e-21."""
 _EXACT_SCALE: Final = 64
 """Up to this sigma a scalar discrete Gaussian is summed, not bridged."""
 
 
-class Profile(Protocol):
-    """delta(epsilon) of one loss event, rounded up."""
-
-    @property
-    def symmetric(self) -> bool:
-        """Backward equals forward."""
-        ...
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """Least and largest loss, forward, that weigh more than next to nothing."""
-        ...
-
-    def forward(self, epsilon: Floats) -> Floats:
-        """With the customer against without."""
-        ...
-
-    def backward(self, epsilon: Floats) -> Floats:
-        """Without the customer against with."""
-        ...
-
-
-def _lifted(delta: Floats) -> Floats:
-    return np.clip(delta * (1 + 64 * ULP) + 4 * ULP, 0.0, 1.0)
-
-
-class _Symmetric:
-    symmetric = True
-
-    def forward(self, epsilon: Floats) -> Floats:
-        raise NotImplementedError
-
-    def backward(self, epsilon: Floats) -> Floats:
-        return self.forward(epsilon)
-
-
-@dataclass(frozen=True)
-class _Laplace(_Symmetric):
-    """Claims 1 and 2. `steps` is D on the integers and 0 on the reals."""
-
-    epsilon: float
-    steps: int
-
-    @property
-    def span(self) -> tuple[float, float]:
-        return -self.epsilon, self.epsilon
-
-    def forward(self, epsilon: Floats) -> Floats:
-        inside = np.clip(epsilon, -self.epsilon, self.epsilon)
-        if self.steps == 0:
-            kept = np.exp((inside - self.epsilon) / 2)
-        else:
-            unit = self.epsilon / self.steps
-            below = np.clip(np.floor((inside / unit + self.steps) / 2), 0, self.steps - 1)
-            low = 2 * below - self.steps
-            at_low, at_high = np.exp((low - self.steps) * unit / 2), np.exp((low + 2 - self.steps) * unit / 2)
-            share = np.clip(np.expm1(inside - low * unit) / math.expm1(2 * unit), 0.0, 1.0)
-            kept = at_low + (at_high - at_low) * share
-        left = -np.expm1(np.minimum(epsilon, 0.0))
-        return _lifted(
-            np.where(epsilon >= self.epsilon, 0.0, np.where(epsilon <= -self.epsilon, left, 1 - kept))
-        )
-
-
-@dataclass(frozen=True)
-class _Gaussian(_Symmetric):
-    mu: float
-
-    @property
-    def span(self) -> tuple[float, float]:
-        return self.mu * (self.mu / 2 - _TAIL), self.mu * (self.mu / 2 + _TAIL)
-
-    def forward(self, epsilon: Floats) -> Floats:
-        return _lifted(gaussian_delta(self.mu, epsilon))
-
-
-@dataclass(frozen=True)
-class TablePair:
-    """Two tables of probabilities over the same outcomes: P and Q."""
-
-    above: Floats
-    below: Floats
-    symmetric: bool
-
-    @property
-    def span(self) -> tuple[float, float]:
-        """Least and largest finite loss of P against Q."""
-        both = (self.above > 0) & (self.below > 0)
-        losses = np.log(self.above[both] / self.below[both])
-        return float(losses.min()) - 1e-9, float(losses.max()) + 1e-9
-
-    def forward(self, epsilon: Floats) -> Floats:
-        """P against Q."""
-        return _hockey_stick(self.above, self.below, epsilon)
-
-    def backward(self, epsilon: Floats) -> Floats:
-        """Q against P."""
-        return _hockey_stick(self.below, self.above, epsilon)
-
-
-def _hockey_stick(above: Floats, below: Floats, epsilon: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        losses = np.where(below > 0, np.log(above / below), np.inf)
-        losses[(above == 0) & (below == 0)] = -np.inf
-    order = np.argsort(losses, kind="stable")
-    tail_above = np.append(np.cumsum(above[order][::-1].astype(np.longdouble))[::-1], 0)
-    tail_below = np.append(np.cumsum(below[order][::-1].astype(np.longdouble))[::-1], 0)
-    start = np.searchsorted(losses[order], epsilon, side="right")
-    with np.errstate(over="ignore"):
-        delta = tail_above[start] - np.where(tail_below[start] > 0, np.exp(epsilon) * tail_below[start], 0.0)
-    return _lifted(np.asarray(delta, dtype=np.float64) + 1e-19)
-
-
-@dataclass(frozen=True)
-class _Response(_Symmetric):
-    """Losses +-epsilon with probability `p_high`, `p_low`, else 0; the worst epsilon-DP pair has no zeros."""
-
-    epsilon: float
-    p_high: float
-    p_low: float
-
-    @property
-    def span(self) -> tuple[float, float]:
-        return -self.epsilon, self.epsilon
-
-    def forward(self, epsilon: Floats) -> Floats:
-        zero = max(0.0, 1 - self.p_high - self.p_low)
-        with np.errstate(over="ignore"):
-            ratio = np.exp(epsilon)
-            losses = (
-                np.maximum(0.0, self.p_high - ratio * self.p_low)
-                + np.maximum(0.0, zero * (1 - ratio))
-                + np.maximum(0.0, self.p_low - ratio * self.p_high)
-            )
-        return _lifted(losses)
-
-
-def _pure(epsilon: Fraction) -> _Response:
+def _pure(epsilon: Fraction) -> ResponseProfile:
     above = float_up(epsilon)
     high = 1 / (1 + math.exp(-above)) if above < 700 else 1.0
-    return _Response(above, high, math.exp(-above) * high if above < 700 else 0.0)
-
-
-@dataclass(frozen=True)
-class _Leaky:
-    """Claim 4."""
-
-    part: Profile
-    leak: float
-
-    @property
-    def symmetric(self) -> bool:
-        return self.part.symmetric
-
-    @property
-    def span(self) -> tuple[float, float]:
-        return self.part.span
-
-    def forward(self, epsilon: Floats) -> Floats:
-        return _lifted(self.leak + (1 - self.leak) * self.part.forward(epsilon))
-
-    def backward(self, epsilon: Floats) -> Floats:
-        return _lifted(self.leak + (1 - self.leak) * self.part.backward(epsilon))
-
-
-@dataclass(frozen=True)
-class _Sampled:
-    """Claim 3."""
-
-    part: Profile
-    rate: float
-    symmetric: bool = False
-
-    @property
-    def span(self) -> tuple[float, float]:
-        low = math.log1p(-self.rate) if self.rate < 1 else self.part.span[0]
-        return max(low, self.part.span[0]) - 1e-9, math.log1p(self.rate * math.expm1(self.part.span[1]))
-
-    def forward(self, epsilon: Floats) -> Floats:
-        return _lifted(
-            np.where(
-                self._reached(epsilon),
-                self.rate * self.part.forward(self._inner(epsilon)),
-                -np.expm1(np.minimum(epsilon, 0)),
-            )
-        )
-
-    def backward(self, epsilon: Floats) -> Floats:
-        weight = np.maximum(0.0, 1 - np.exp(np.minimum(epsilon, 700)) * (1 - self.rate))
-        return _lifted(
-            np.where(self._reached(-epsilon), weight * self.part.backward(-self._inner(-epsilon)), 0.0)
-        )
-
-    def _reached(self, epsilon: Floats) -> NDArray[np.bool_]:
-        return np.expm1(epsilon) > -self.rate
-
-    def _inner(self, epsilon: Floats) -> Floats:
-        inside = np.where(self._reached(epsilon), np.expm1(epsilon) / self.rate, 0.0)
-        return np.log1p(inside)
-
-
-@dataclass(frozen=True)
-class _SampledReplaceGaussian(_Symmetric):
-    """(1-r) N(0) + r N(mu) against (1-r) N(0) + r N(-mu), unit variance: the customer's record replaced by its opposite."""
-
-    mu: float
-    rate: float
-
-    @property
-    def span(self) -> tuple[float, float]:
-        edge = _TAIL + self.mu
-        reach = float(self._loss(np.array([edge]))[0])
-        return -reach, reach
-
-    def _loss(self, outcome: Floats) -> Floats:
-        keep, move = np.log1p(-self.rate) if self.rate < 1 else -np.inf, math.log(self.rate)
-        up, down = self.mu * outcome - self.mu**2 / 2, -self.mu * outcome - self.mu**2 / 2
-        return np.asarray(np.logaddexp(keep, move + up) - np.logaddexp(keep, move + down))
-
-    def forward(self, epsilon: Floats) -> Floats:
-        low = np.full(np.shape(epsilon), -60.0 - self.mu)
-        high = -low
-        for _ in range(
-            70
-        ):  # any cut gives a lower bound; at the best one the slope is zero, so the last bits do not matter
-            middle = (low + high) / 2
-            right = self._loss(middle) > epsilon
-            low, high = np.where(right, low, middle), np.where(right, middle, high)
-        stay = (1 - self.rate) * ndtr(-high)
-        above, below = stay + self.rate * ndtr(self.mu - high), stay + self.rate * ndtr(-self.mu - high)
-        return _lifted(above - np.exp(np.minimum(epsilon, 700)) * below + 64 * ULP)
-
-
-@dataclass(frozen=True)
-class _Zcdp(_Symmetric):
-    """The best of 400 orders of the conversion in `conversions`, made symmetric."""
-
-    rho: float
-
-    @property
-    def span(self) -> tuple[float, float]:
-        reach = self.rho + 2 * math.sqrt(48 * self.rho)
-        return -reach, reach
-
-    def forward(self, epsilon: Floats) -> Floats:
-        size = np.abs(epsilon)
-        order = 1 + np.exp(np.linspace(-6, max(4.0, 2 - 0.5 * math.log(self.rho)), 400))[:, None]
-        bound = np.full(size.shape, np.inf)
-        flat, out = size.ravel(), bound.ravel()
-        for start in range(0, flat.size, 4096):
-            part = flat[start : start + 4096]
-            exponent = (
-                (order - 1) * (order * self.rho - part) + (order - 1) * np.log1p(-1 / order) - np.log(order)
-            )
-            out[start : start + 4096] = np.exp(np.minimum(exponent.min(axis=0), 0.0)) * (1 + 4096 * ULP)
-        right = np.minimum(1.0, out.reshape(size.shape))
-        # Symmetric noise: H(-e) = 1 - e^-e + e^-e H(e).
-        return _lifted(np.where(epsilon >= 0, right, -np.expm1(-size) + np.exp(-size) * right))
+    return ResponseProfile(above, high, math.exp(-above) * high if above < 700 else 0.0)
 
 
 def profile_of(event: LossEvent, *, adjacency: Adjacency = "add_or_remove") -> Profile:
@@ -347,7 +100,7 @@ def profile_of(event: LossEvent, *, adjacency: Adjacency = "add_or_remove") -> P
     factor = 2 if adjacency == "replace" else 1
     match event:
         case LaplaceLoss():
-            return _Laplace(
+            return LaplaceProfile(
                 float_up(event.epsilon * factor), int(event.l1) * factor if event.domain == "integers" else 0
             )
         case GaussianLoss():
@@ -355,13 +108,13 @@ def profile_of(event: LossEvent, *, adjacency: Adjacency = "add_or_remove") -> P
         case PureLoss(epsilon):
             return _pure(epsilon * factor)
         case ApproxLoss(epsilon, delta) if factor == 1:
-            return _Leaky(_pure(epsilon), float_up(delta))
+            return LeakyProfile(_pure(epsilon), float_up(delta))
         case RandomizedResponseLoss():
             return _randomized_response(event)
         case ThresholdLoss(noise, delta) if factor == 1:
-            return _Leaky(profile_of(noise), float_up(delta))
+            return LeakyProfile(profile_of(noise), float_up(delta))
         case ZcdpLoss(rho, delta) if factor == 1:
-            return _Leaky(_Zcdp(float_up(rho)), float_up(Fraction(delta)))
+            return LeakyProfile(ZcdpProfile(float_up(rho)), float_up(Fraction(delta)))
         case PoissonSampledLoss(part, rate):
             return _sampled(part, rate, factor)
     raise InvalidArgument(
@@ -403,12 +156,12 @@ def gaussian_parts(event: GaussianLoss, factor: int) -> tuple[Fraction, Fraction
 
 def gaussian_profile(mu_squared: Fraction) -> Profile:
     """Of Gaussian noise on the reals."""
-    return _Gaussian(float_up(sqrt_up(mu_squared)))
+    return GaussianProfile(float_up(sqrt_up(mu_squared)))
 
 
 def zcdp_profile(rho: Fraction) -> Profile:
     """Of anything symmetric that is rho-zCDP."""
-    return _Zcdp(float_up(rho))
+    return ZcdpProfile(float_up(rho))
 
 
 def discrete_gaussian_pair(scale: Fraction, shift: int) -> TablePair:
@@ -432,17 +185,17 @@ def pair_profile(above: Floats, below: Floats, *, symmetric: bool = False) -> Ta
 def _randomized_response(event: RandomizedResponseLoss) -> Profile:
     low = float_down(event.noise / event.categories)
     high = float_up(1 - event.noise + event.noise / event.categories)
-    return _Response(math.log(high / low) * (1 + 4 * ULP), high, low)
+    return ResponseProfile(math.log(high / low) * (1 + 4 * ULP), high, low)
 
 
 def _sampled(part: LossEvent, rate: Fraction, factor: int) -> Profile:
     share = float_up(rate)
     if factor == 1:
         whole = profile_of(part)
-        return whole if rate == 1 else _Sampled(whole, share)
+        return whole if rate == 1 else SampledProfile(whole, share)
     if isinstance(part, GaussianLoss) and part.domain == "reals":
         mu = float_up(sqrt_up(part.l2_squared) / part.scale)
-        return _SampledReplaceGaussian(mu, share) if rate < 1 else _Gaussian(2 * mu)
+        return ReplacedGaussianProfile(mu, share) if rate < 1 else GaussianProfile(2 * mu)
     raise InvalidArgument(
         f"part={part!r} must be continuous Gaussian noise for adjacency='replace'; use 'add_or_remove'"
     )

@@ -152,7 +152,9 @@ def exp_down(value: Exact) -> Fraction:
 
 def _exp(value: Fraction) -> Fraction:
     if value > _FARTHEST:
-        raise InvalidArgument(f"value={float_up(value)!r} must be <= {_FARTHEST}; such a loss is no privacy, ask for less")
+        raise InvalidArgument(
+            f"value={float_up(value)!r} must be <= {_FARTHEST}; such a loss is no privacy, ask for less"
+        )
     return Fraction(_WORK.exp(_decimal(value)))
 
 
