@@ -221,7 +221,7 @@ def test_more_groups_than_allowed_are_refused_and_change_nothing() -> None:
     part.add(coded([("ann", "y", 1, 1.0)]))
     before = part.to_bytes()
 
-    with pytest.raises(TooManyGroups, match="groups=3 must be <= max_groups=2"):
+    with pytest.raises(TooManyGroups, match="max_groups=2 must be at least the number of groups"):
         part.add(coded([("ann", "z", 1, 1.0)]))
 
     assert part.to_bytes() == before

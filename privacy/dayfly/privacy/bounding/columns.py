@@ -31,9 +31,9 @@ from .tables import read_columns, value_column
 __all__ = ["Columns", "encode"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Columns:
-    """Coded columns of one table.
+    """Coded columns of one table; its representation shows none of them.
 
     Attributes:
         customers: Code of each row's customer; -1 where the row has none.
@@ -229,7 +229,8 @@ def _groups(found: dict[str, Any], known_keys: Any, max_groups: int) -> tuple[ND
 
 
 def _few_enough(count: int, max_groups: int) -> None:
+    """Refuse too many groups without telling how many, which for keys found in the data is private."""
     if count > max_groups:
         raise TooManyGroups(
-            f"groups={count} must be <= max_groups={max_groups}; group by coarser keys or raise max_groups"
+            f"max_groups={max_groups} must be at least the number of groups; group by coarser keys or raise max_groups"
         )

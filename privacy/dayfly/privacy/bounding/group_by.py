@@ -199,7 +199,7 @@ def chunks(
         part = slice(start, start + _CHUNK_ROWS)
         units = NO_VALUES
         if values is not None:
-            units = np.ascontiguousarray(values[part] if lattice is None else lattice.units(values[part]))
+            units = values[part] if lattice is None else lattice.units(values[part])
         yield Rows(_codes("customers", customers[part]), _codes("groups", groups[part]), NO_COUNTS, units)
 
 
@@ -209,4 +209,4 @@ def _codes(name: str, column: NDArray[Any]) -> NDArray[np.int32]:
         top = int(column.max())
         in_range(-1, _MOST_GROUPS, **{name: max(top, -1)})
         column = np.maximum(column, -1) if column.dtype.kind == "i" else column
-    return np.ascontiguousarray(column, dtype=np.int32)
+    return column.astype(np.int32, copy=False)

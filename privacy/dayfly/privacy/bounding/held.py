@@ -113,7 +113,7 @@ class Held:
         new = [place for place, key in enumerate(rows) if key not in self.groups]
         if len(self.groups) + len(new) > self.max_groups:
             raise TooManyGroups(
-                f"groups={len(self.groups) + len(new)} must be <= max_groups={self.max_groups}; group by coarser keys or raise max_groups"
+                f"max_groups={self.max_groups} must be at least the number of groups; group by coarser keys or raise max_groups"
             )
         fresh = keys.take(pa.array(new, pa.int64())) if keys.num_columns else keys
         words = self.salted.group_words(fresh) if keys.num_columns else np.zeros(len(new), np.uint64)

@@ -39,10 +39,10 @@ def as_arrow(name: str, column: Any) -> pa.ChunkedArray:
         return column
     try:
         return pa.chunked_array([column if isinstance(column, pa.Array) else pa.array(column)])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, TypeError):
         raise InvalidColumns(
-            f"{name}={type(column).__name__} must be one column of values of one type; {error}"
-        ) from error
+            f"{name}={type(column).__name__} must be one column of values of one type; convert it to an Arrow array"
+        ) from None  # Arrow's message shows a value
 
 
 def key_array(name: str, column: Any) -> pa.ChunkedArray:
@@ -69,10 +69,10 @@ def _cast(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         if pa.types.is_date32(column.type) or pa.types.is_time32(column.type):
             column = column.cast(pa.int32())
         return column if column.type == target else column.cast(target)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise InvalidColumns(
-            f"{name}={column.type} must fit int64 keys; cast the column to string: {error}"
-        ) from error
+            f"{name}={column.type} must fit int64 keys; cast the column to string"
+        ) from None  # Arrow's message shows a value
 
 
 def _key_type(name: str, kind: pa.DataType) -> pa.DataType:

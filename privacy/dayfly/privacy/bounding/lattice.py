@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dayfly.privacy.errors import InvalidArgument
 
+from .frozen import frozen
 from .kernels import NO_VALUE, round_to_lattice, scale_to_lattice
 
 __all__ = ["NO_VALUE", "ROW_LIMIT", "Lattice"]
@@ -78,9 +79,9 @@ class Lattice:
         out = np.empty(values.size, np.int64)
         if values.dtype.kind in "iub" and self.step.numerator == 1:
             whole = np.minimum(values, _INT64_MAX) if values.dtype == np.uint64 else values
-            scale_to_lattice(np.ascontiguousarray(whole, np.int64), self.step.denominator, ROW_LIMIT, out)
+            scale_to_lattice(frozen(whole, np.int64), self.step.denominator, ROW_LIMIT, out)
         else:
-            floats = np.ascontiguousarray(values, np.float64)
+            floats = frozen(values, np.float64)
             round_to_lattice(floats, float(self.step.numerator), float(self.step.denominator), ROW_LIMIT, out)
         return out
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dayfly.privacy.errors import InvalidArgument
 
+from .frozen import frozen
 from .kernels import siphash_words
 from .keys import key_array
 
@@ -124,5 +125,5 @@ def _hash(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], key: tuple[np.uint64, np.uint64]
 ) -> NDArray[np.uint64]:
     out = np.empty(offsets.size - 1, np.uint64)
-    siphash_words(data, offsets, key[0], key[1], out)
+    siphash_words(frozen(data, np.uint8), frozen(offsets, np.int64), key[0], key[1], out)
     return out

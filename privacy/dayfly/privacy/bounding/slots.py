@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from dayfly.privacy.errors import InvalidArgument
 
 from .contribution import MAX_CUSTOMERS, Bounded, Contribution
+from .frozen import frozen
 from .kernels import (
     COUNT_LIMIT,
     FIRST_ROOM,
@@ -58,7 +59,7 @@ class SlotTable:
 
     Args:
         customer_words: Word of each customer code; copied.
-        group_words: Word of each group code; kept by reference.
+        group_words: Word of each group code; copied.
         l0: Groups a customer may be in.
         method: "uniform" or "first_come".
     """
@@ -75,7 +76,7 @@ class SlotTable:
         self._scratch = np.empty((0, 2), np.int64)
         self._l0 = l0
         self._method = method
-        self.group_words = group_words
+        self.group_words = group_words.copy()
         self.add_customers(customer_words)
 
     @property
@@ -173,6 +174,12 @@ class SlotTable:
             queue=np.empty(_BLOCK_ROWS, np.int32),
         )
         sizes = (self.customers, self.group_words.size)
+        rows = Rows(
+            frozen(rows.customers, np.int32),
+            frozen(rows.groups, np.int32),
+            frozen(rows.counts, np.int32),
+            frozen(rows.values, np.int64),
+        )
         count = fill_buckets(rows, sizes, shift, buckets)
         if count < 0:
             _check_codes("customers", rows.customers, self.customers)
