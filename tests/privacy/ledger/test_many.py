@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dayfly.privacy.errors import BudgetExceeded, LedgerUnwritable
-from dayfly.privacy.ledger import Ledger, Receipt
+from dayfly.privacy.ledger import Head, Ledger, Receipt, walk
+from dayfly.privacy.ledger.file import LedgerFile
 
 from .support import Clock, FailingConnection, declare, open_ledger, opened, spend
 
@@ -171,6 +172,24 @@ def test_what_a_handle_remembers_never_hides_what_others_spent(tmp_path: Path) -
             assert one.remaining("analyst", "ann").spent == Fraction(spent, 5)
             assert other.remaining("analyst", "ann").spent == Fraction(spent, 5)
         one.verify()
+
+
+def test_a_walk_sees_one_moment_and_hinders_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path / "budget.db") as ledger:
+        declare(ledger)
+        before = ledger.spend(spend()).head
+        verify = walk.verify
+
+        def slow(file: LedgerFile) -> Head:
+            thread = threading.Thread(target=lambda: ledger.spend(spend()), daemon=True)
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive()
+            return verify(file)
+
+        monkeypatch.setattr(walk, "verify", slow)
+        assert ledger.verify() == before
+        assert ledger.head().entries == before.entries + 1
 
 
 def test_a_spend_that_failed_is_not_remembered_as_spent(tmp_path: Path) -> None:
