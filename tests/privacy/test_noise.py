@@ -180,10 +180,25 @@ def test_only_vectors_of_int64_get_noise(values: Any) -> None:
         SOURCE.laplace(values, Fraction(1))
 
 
-@pytest.mark.parametrize("l1", [0, -1, True, 1.0])
+@pytest.mark.parametrize("l1", [0, -1, True, 1.0, 2**63])
 def test_noise_needs_something_to_hide(l1: Any) -> None:
     with pytest.raises(InvalidArgument, match=rf"l1={l1!r} must be an integer >= 1"):
         SOURCE.laplace(zeros(1), Fraction(1), l1=l1)
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "message"),
+    [
+        ((0, 1, 1), "l0=0 must"),
+        ((2**32, 1, 1), "l0=4294967296 must"),
+        ((1, 0, 1), "norm=0 must"),
+        ((1, 1, 0), "linf=0 must"),
+    ],
+)
+def test_thresholds_need_the_three_norms(sensitivity: tuple[int, int, int], message: str) -> None:
+    for draw in (SOURCE.laplace_threshold, SOURCE.gaussian_threshold):
+        with pytest.raises(InvalidArgument, match=message):
+            draw({1: 1}, Fraction(1), 10, sensitivity=sensitivity)
 
 
 def test_thresholds_show_large_values_and_hide_small_ones() -> None:

@@ -115,7 +115,9 @@ class OpenDpNoise:
             NoiseRefused: OpenDP states a larger loss than claimed.
         """
         checked = _vector(values)
-        return _drawn(_gaussian(_scale(scale), _sensitivity("l2_squared", l2_squared)), checked)
+        return _drawn(
+            _gaussian(_scale(scale), _sensitivity("l2_squared", l2_squared, below=_INT64**2)), checked
+        )
 
     def laplace_threshold(
         self,
@@ -160,7 +162,9 @@ class OpenDpNoise:
             InvalidArgument: A value outside int64, a scale that cannot be drawn, or a threshold that shows keys of one customer always.
             NoiseRefused: OpenDP states a larger loss than claimed.
         """
-        measure = _gaussian_threshold(_scale(scale), _threshold(threshold, sensitivity), _norms(sensitivity))
+        measure = _gaussian_threshold(
+            _scale(scale), _threshold(threshold, sensitivity), _norms(sensitivity, below=_INT64**2)
+        )
         return _drawn_map(measure, values)
 
 
@@ -186,14 +190,19 @@ def _scale(scale: object) -> Fraction:
     return checked
 
 
-def _sensitivity(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << 126:
-        raise InvalidArgument(f"{name}={value!r} must be an integer >= 1; nothing private needs no noise")
+def _sensitivity(name: str, value: object, *, below: int = _INT64) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < below:
+        raise InvalidArgument(
+            f"{name}={value!r} must be an integer >= 1 and < {below}; nothing private needs no noise, and more needs a coarser lattice"
+        )
     return value
 
 
-def _norms(sensitivity: tuple[int, int, int]) -> tuple[int, int, int]:
-    l0, norm, linf = (_sensitivity("sensitivity", value) for value in sensitivity)
+def _norms(sensitivity: tuple[int, int, int], *, below: int = _INT64) -> tuple[int, int, int]:
+    l0, norm, linf = sensitivity
+    _sensitivity("l0", l0, below=1 << 32)
+    _sensitivity("norm", norm, below=below)
+    _sensitivity("linf", linf)
     return l0, norm, linf
 
 
@@ -235,12 +244,11 @@ def _maps() -> Any:
 
 @lru_cache(maxsize=256)
 def _laplace(scale: Fraction, l1: int) -> Any:
-    distance = min(l1, _INT64 - 1)
-    claim = Fraction(distance) / scale
+    claim = l1 / scale
     return _accepted(
         scale,
         lambda b: dp.m.make_laplace(_vectors(), dp.l1_distance(T="i64"), scale=b),
-        lambda measurement: measurement.map(distance) <= claim,
+        lambda measurement: measurement.map(l1) <= claim,
     )
 
 

@@ -48,6 +48,7 @@ Floats = NDArray[np.float64]
 
 _RESOLUTION: Final = 400
 _FINEST: Final = 1 << 19
+_MANY: Final = 600
 _SHARP: Final = 10_000
 """A delta below so many times the error of the transform is asked again, tilted towards it."""
 
@@ -180,11 +181,12 @@ def _parted(event: LossEvent) -> tuple[LossEvent, Fraction]:
 
 
 def _step(profiles: list[tuple[Profile, int]]) -> float:
-    """A 400th of the root mean square loss, no finer than half a million cells for the widest event."""
+    """A 400th of the root mean square loss, coarser where the sum of very many would need more cells than there are."""
     releases = sum(times for _, times in profiles)
     variance = math.fsum(variance_of(profile) * times for profile, times in profiles)
     widest = max(profile.span[1] - profile.span[0] for profile, _ in profiles)
-    return max(math.sqrt(variance / releases) / _RESOLUTION, widest / _FINEST, 1e-9)
+    coarser = max(1.0, math.sqrt(releases) / _MANY)  # the window has some 18 * 400 * sqrt(releases) cells
+    return max(math.sqrt(variance / releases) / _RESOLUTION * coarser, widest / _FINEST, 1e-9)
 
 
 @dataclass(frozen=True)

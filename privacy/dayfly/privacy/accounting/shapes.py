@@ -276,7 +276,7 @@ class ReplacedGaussianProfile(_Symmetric):
 
 @dataclass(frozen=True)
 class ZcdpProfile(_Symmetric):
-    """The best of 400 orders of the conversion in `conversions`, made symmetric."""
+    """The best of 400 orders of the conversion in `conversions`; zCDP bounds both directions, which gives the negative side."""
 
     rho: float
 
@@ -299,5 +299,5 @@ class ZcdpProfile(_Symmetric):
             )
             out[start : start + 4096] = np.exp(np.minimum(exponent.min(axis=0), 0.0)) * (1 + 4096 * ULP)
         right = np.minimum(1.0, out.reshape(size.shape))
-        # Symmetric noise: H(-e) = 1 - e^-e + e^-e H(e).
+        # H(-e) = 1 - e^-e + e^-e H'(e), H' of the swapped pair, which the same rho bounds.
         return _lifted(np.where(epsilon >= 0, right, -np.expm1(-size) + np.exp(-size) * right))
