@@ -561,7 +561,8 @@ def test_a_disk_that_refuses_to_write_spends_nothing(path: Path) -> None:
         "from tests.privacy.ledger.support import open_ledger, spend\n"
         "ledger = open_ledger(Path(sys.argv[1]))\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\n"
+        "before = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, before[1]))\n"
         "acknowledged = 0\n"
         "try:\n"
         "    for n in range(100):\n"
@@ -569,6 +570,7 @@ def test_a_disk_that_refuses_to_write_spends_nothing(path: Path) -> None:
         "        acknowledged += 1\n"
         "except LedgerUnwritable as error:\n"
         "    print(acknowledged, error)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, before)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, path],
