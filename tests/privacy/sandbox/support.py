@@ -68,7 +68,7 @@ def opened(folder: Path, **limit: Any) -> Ledger:
 def salts() -> Any:
     """Random bytes of a counter: other bytes at each call, the same in each test."""
     state = np.random.default_rng(7)
-    return lambda size: state.bytes(size)
+    return state.bytes
 
 
 def sandbox_over(

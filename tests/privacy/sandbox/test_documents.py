@@ -241,5 +241,5 @@ def test_calendar_keys_cover_first_and_last() -> None:
 
 @pytest.mark.parametrize("text", ["nan", "inf", "", "1/0", "1e999999999", "9" * 65, "one"])
 def test_numbers_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(InvalidQuery, match="epsilon=.* must be a finite number"):
+    with pytest.raises(InvalidQuery, match=r"epsilon=.* must be a finite number"):
         exact(text, "epsilon")

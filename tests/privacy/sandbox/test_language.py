@@ -15,6 +15,7 @@ from dayfly.privacy.sandbox.language import (
     evaluate,
     kind_of,
     kind_of_arrow,
+    literal,
     normal,
     parse,
     text_from,
@@ -262,6 +263,6 @@ def test_an_expression_is_no_truth_value() -> None:
     with pytest.raises(InvalidQuery, match="write & for and"):
         bool(col("a") > 1)
     with pytest.raises(InvalidQuery, match="finite number"):
-        col("a") > math.nan  # noqa: B015 - the comparison itself refuses
+        literal(math.nan)
     with pytest.raises(InvalidQuery, match="must be a bool, number, text, date"):
-        col("a") == object()  # noqa: B015 - as above
+        literal(object())

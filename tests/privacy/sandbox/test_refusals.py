@@ -157,7 +157,7 @@ def test_a_bad_query_is_refused_and_spends_nothing(sandbox: Sandbox, build: Buil
     query = build(sandbox.query("orders"))
     for ask in (query.release, query.explain, query.preview):
         with pytest.raises(InvalidQuery, match=match):
-            ask(epsilon=1, delta="1e-6")  # type: ignore[operator]
+            ask(epsilon=1, delta="1e-6")
     assert spends(sandbox) == 0
 
 

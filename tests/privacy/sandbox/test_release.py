@@ -14,11 +14,11 @@ from dayfly.privacy.accounting import GaussianLoss, LaplaceLoss, ThresholdLoss, 
 from dayfly.privacy.errors import BudgetExceeded, InvalidQuery, ReleaseFailed
 from dayfly.privacy.ledger import Ledger
 from dayfly.privacy.noise import OpenDpNoise
-from dayfly.privacy.sandbox import QueryDocument, Sandbox, Source, parse_document, to_json
+from dayfly.privacy.sandbox import QueryDocument, Sandbox, Source, frames, parse_document, to_json
 from dayfly.privacy.sandbox import handle as handle_module
-from dayfly.privacy.sandbox.planning import plan
 from dayfly.privacy.sandbox.checking import check
 from dayfly.privacy.sandbox.numbers import Budget
+from dayfly.privacy.sandbox.planning import plan
 
 from .support import NOW_MS, NoNoise, opened, orders, salts, sandbox_over
 
@@ -56,7 +56,7 @@ def test_the_loss_is_on_disk_before_a_row_is_read_and_before_noise_is_drawn(
         noise=noise,
     )
     seen: list[int] = []
-    real = handle_module.frame_of
+    real = frames.frame_of
 
     def frame_of(*arguments: Any) -> Any:
         with Ledger.open(
@@ -73,7 +73,7 @@ def test_the_loss_is_on_disk_before_a_row_is_read_and_before_noise_is_drawn(
 
 def test_what_fails_after_the_spend_stays_spent_and_shows_no_value(tmp_path: Path) -> None:
     sandbox = sandbox_over(tmp_path, {"customer": np.arange(123457)}, noise=Broken(), epsilon=Fraction(1))
-    with pytest.raises(ReleaseFailed, match="must be finished and was not .RuntimeError.") as caught:
+    with pytest.raises(ReleaseFailed, match=r"must be finished and was not .RuntimeError.") as caught:
         sandbox.query("orders").customers().release(epsilon="0.6")
     assert "123457" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -268,7 +268,7 @@ def test_an_explanation_states_sensitivities_in_units_and_in_values(tmp_path: Pa
     (one,) = found.parts
     assert (one.l0, one.l1_units, one.l2_squared_units, one.linf_units) == (4, 24, 144, 6)
     assert (one.l1, one.l2, one.linf, one.step) == (12.0, 6.0, 3.0, Fraction(1, 2))
-    assert (one.mechanism, one.scale_units, one.scale) == ("laplace", 12, 6.0)
+    assert (one.mechanism, one.scale_units, one.scale) == ("laplace", Fraction(12), 6.0)
     assert "one customer changes L0 4, L1 12, L2 6, Linf 3" in str(found)
 
 
@@ -294,7 +294,7 @@ def test_salts_are_of_the_random_source(tmp_path: Path) -> None:
 
     def random_bytes(size: int) -> bytes:
         drawn.append(size)
-        return salts()(size)
+        return bytes(salts()(size))
 
     sandbox = Sandbox(
         ledger=opened(tmp_path),

@@ -98,8 +98,11 @@ def _counted(work: _Work, part: Part, key: tuple[str, str]) -> Bounded:
 
 
 def _missing(work: _Work, column: str) -> bool:
-    values = _numbers(work, column)
-    return values.dtype.kind == "f" and bool(np.isnan(values).any())
+    def found() -> bool:
+        values = _numbers(work, column)
+        return values.dtype.kind == "f" and bool(np.isnan(values).any())
+
+    return work.frame.source.kept(("missing", column), found) if column in work.frame.raw else found()
 
 
 def _numbers(work: _Work, column: str) -> NDArray[Any]:

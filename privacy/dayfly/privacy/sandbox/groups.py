@@ -1,5 +1,6 @@
 """Groups of a query: a code per row, and the keys that codes stand for."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +21,7 @@ from .queries import GroupKey
 __all__ = ["Groups", "groups_of", "known_keys", "word_table"]
 
 _TIME: Final = pa.timestamp("ms")
+_CHUNK_ROWS: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -63,15 +65,33 @@ def groups_of(frame: Frame, keys: tuple[GroupKey, ...], kinds: Mapping[str, Kind
     """The groups of the rows of a frame."""
     if not keys:
         return Groups(_left(frame, np.zeros(frame.rows, np.int32)), 1, pa.table({}), known=True)
-    found = [_codes(frame, key, kinds[key.column]) for key in keys]
-    names, values = [key.column for key in keys], [values for _, values in found]
     if all(key.known for key in keys):
-        codes = found[0][0]
-        for (column, _), size in zip(found[1:], map(len, values[1:]), strict=True):
-            codes = np.where((codes < 0) | (column < 0), -1, codes.astype(np.int64) * size + column)
-        keyed = _product(names, values)
+        raw = all(key.column in frame.raw for key in keys)
+        codes = (
+            frame.source.kept(("groups", keys), lambda: _joined(frame, keys, kinds))
+            if raw
+            else _joined(frame, keys, kinds)
+        )
+        keyed = known_keys(keys, kinds)
         return Groups(_left(frame, codes), keyed.num_rows, keyed, known=True)
-    return _occurring(frame, [codes for codes, _ in found], names, values)
+    return _occurring(frame, keys, kinds)
+
+
+def _joined(frame: Frame, keys: tuple[GroupKey, ...], kinds: Mapping[str, Kind]) -> NDArray[Any]:
+    """Code of each row over all known key columns, chunk by chunk; `check` saw that there are few enough for int32."""
+    columns = [frame.columns[key.column] for key in keys]
+    asked = [_asked(key, kinds[key.column]) for key in keys]
+    count = math.prod(len(values) for values in asked)
+    codes = np.empty(frame.rows, np.int16 if count < 1 << 15 else np.int32)
+    for start in range(0, frame.rows, _CHUNK_ROWS):
+        joined = np.zeros(min(_CHUNK_ROWS, frame.rows - start), np.int32)
+        for key, column, values in zip(keys, columns, asked, strict=True):
+            part = _known_codes(column.slice(start, _CHUNK_ROWS), key, values)
+            outside = (joined < 0) | (part < 0)
+            joined = joined * np.int32(len(values)) + part
+            joined[outside] = -1
+        codes[start : start + joined.size] = joined
+    return codes
 
 
 def known_keys(keys: tuple[GroupKey, ...], kinds: Mapping[str, Kind]) -> pa.Table:
@@ -81,19 +101,17 @@ def known_keys(keys: tuple[GroupKey, ...], kinds: Mapping[str, Kind]) -> pa.Tabl
 
 def _codes(frame: Frame, key: GroupKey, kind: Kind) -> tuple[NDArray[Any], Any]:
     """Code of each row in one key column, and the values."""
-
-    def make() -> tuple[NDArray[Any], Any]:
-        column = frame.columns[key.column]
-        if key.edges is not None:
-            return _binned(numbers_of(column), [float(exact(edge, "edge")) for edge in key.edges]), _asked(
-                key, kind
-            )
-        if key.keys is not None:
-            asked = _asked(key, kind)
-            return _looked_up(column, asked), asked
+    column = frame.columns[key.column]
+    if not key.known:
         return dictionary_codes(column)
+    asked = _asked(key, kind)
+    return _known_codes(column, key, asked), asked
 
-    return frame.source.kept(("group", key), make) if key.column in frame.raw else make()
+
+def _known_codes(column: Any, key: GroupKey, asked: Any) -> NDArray[np.int32]:
+    if key.edges is not None:
+        return _binned(numbers_of(column), [float(exact(edge, "edge")) for edge in key.edges])
+    return _looked_up(column, asked)
 
 
 def _asked(key: GroupKey, kind: Kind) -> Any:
@@ -114,7 +132,7 @@ def _bins(edges: list[float]) -> list[str]:
     ]
 
 
-def _binned(numbers: NDArray[Any], edges: list[float]) -> NDArray[Any]:
+def _binned(numbers: NDArray[Any], edges: list[float]) -> NDArray[np.int32]:
     values = numbers.astype(np.float64, copy=False)
     codes = np.searchsorted(edges, values, side="right") - 1
     codes[values == edges[-1]] = len(edges) - 2
@@ -122,16 +140,25 @@ def _binned(numbers: NDArray[Any], edges: list[float]) -> NDArray[Any]:
     return codes.astype(np.int32)
 
 
-def _looked_up(column: Any, asked: Any) -> NDArray[Any]:
-    wanted = asked
-    if pa.types.is_integer(column.type) and column.type != asked.type:
-        column = column.cast(pa.int64(), safe=False)
-    elif column.type != asked.type and not pa.types.is_floating(column.type):
-        wanted = asked.cast(column.type)
-    elif pa.types.is_floating(column.type):
-        wanted = asked.cast(pa.float64(), safe=False)
+def _looked_up(column: Any, asked: Any) -> NDArray[np.int32]:
+    if pa.types.is_integer(column.type):
+        return _integers_looked_up(column, asked.to_numpy())
+    wanted = asked.cast(column.type, safe=False) if column.type != asked.type else asked
     found = pc.fill_null(pc.index_in(column, value_set=wanted), -1)
-    return numbers_of(found)
+    return numbers_of(found).astype(np.int32, copy=False)
+
+
+def _integers_looked_up(column: Any, asked: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Integer keys; a run of them, as codes of categories are, needs no table."""
+    if column.null_count or not np.array_equal(asked, np.arange(asked[0], asked[0] + asked.size)):
+        found = pc.fill_null(pc.index_in(column.cast(pa.int64()), value_set=pa.array(asked)), -1)
+        return numbers_of(found).astype(np.int32, copy=False)
+    values, first = numbers_of(column), int(asked[0])
+    outside = (values < first) | (values >= first + asked.size)
+    codes = np.subtract(values, first, dtype=np.int64, casting="unsafe") if first else values
+    codes = codes.astype(np.int32)
+    codes[outside] = -1
+    return codes
 
 
 def _left(frame: Frame, codes: NDArray[Any]) -> NDArray[Any]:
@@ -148,21 +175,20 @@ def _product(names: list[str], values: list[Any]) -> pa.Table:
     return pa.table(columns, names=names)
 
 
-def _occurring(frame: Frame, columns: list[NDArray[Any]], names: list[str], values: list[Any]) -> Groups:
+def _occurring(frame: Frame, keys: tuple[GroupKey, ...], kinds: Mapping[str, Kind]) -> Groups:
     """Only the groups that occur, numbered as they appear; the numbers are never shown.
 
     Codes are made dense at each column, so that no product leaves int64 whatever the data hold.
     """
-    some = _left(frame, columns[0]) >= 0
-    for column in columns[1:]:
+    found = [_codes(frame, key, kinds[key.column]) for key in keys]
+    some = _left(frame, found[0][0]) >= 0
+    for column, _ in found[1:]:
         some &= column >= 0
     order = np.zeros(int(some.sum()), np.int64)
     first = order[:0]
-    for column, size in zip(columns, map(len, values), strict=True):
-        order, first = dense(order * size + column[some])
+    for column, values in found:
+        order, first = dense(order * len(values) + column[some])
     codes = np.full(frame.rows, -1, np.int64)
     codes[some] = order
-    keyed = [
-        pc.take(value, pa.array(column[some][first])) for column, value in zip(columns, values, strict=True)
-    ]
-    return Groups(codes, int(first.size), pa.table(keyed, names=names), known=False)
+    keyed = [pc.take(values, pa.array(column[some][first])) for column, values in found]
+    return Groups(codes, int(first.size), pa.table(keyed, names=[key.column for key in keys]), known=False)

@@ -96,6 +96,8 @@ def _arithmetic(operator: str, left: Any, right: Any) -> Any:
 
 
 def _without_nan(values: Any) -> Any:
+    if not isinstance(values, pa.Scalar) and not pc.any(pc.is_nan(values)).as_py():
+        return values  # no copy of a column that needs none
     return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
 
 
