@@ -230,3 +230,15 @@ def test_bare_codes_do_not_depend_on_how_many_there_are() -> None:
     more = bounded_rows(np.append(customers, 9), np.append(groups, 0), 6, Contribution(2, 1), salt=SALT)
 
     assert more[more < 12].tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize("salt", [bytes([number] * 16) for number in range(8)])
+def test_which_rows_of_a_group_are_kept_does_not_depend_on_where_others_rows_lie(salt: bytes) -> None:
+    alone = np.zeros(20, int)
+    mixed = np.tile([1, 0, 2], 20)
+    bounds = Contribution(1, 3)
+
+    own = bounded_rows(alone, np.zeros(20, int), 1, bounds, salt=salt)
+    among = bounded_rows(mixed, np.zeros(60, int), 1, bounds, salt=salt)
+
+    assert among[mixed[among] == 0].tolist() == (3 * own + 1).tolist()
