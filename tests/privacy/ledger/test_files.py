@@ -566,7 +566,7 @@ def test_a_disk_that_refuses_to_write_spends_nothing(path: Path) -> None:
         "acknowledged = 0\n"
         "try:\n"
         "    for n in range(100):\n"
-        "        ledger.spend(spend(Fraction(1, 1000)))\n"
+        "        ledger.spend(spend(Fraction(1, 1000), release_id=b'limited %3d' % n))\n"
         "        acknowledged += 1\n"
         "except LedgerUnwritable as error:\n"
         "    print(acknowledged, error)\n"
