@@ -3,6 +3,7 @@
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def test_a_bar_per_group_with_its_interval(tmp_path: Path) -> None:
     )
     release = query.bound(groups_per_customer=1, rows_per_group=5).count().customers().release(epsilon=1)
     (axes,) = release.plot("customers").axes
-    assert [bar.get_height() for bar in axes.containers[0].patches] == release.table["customers"].to_pylist()
+    bars: Any = axes.patches
+    assert [bar.get_height() for bar in bars] == release.table["customers"].to_pylist()
     assert [label.get_text() for label in axes.get_xticklabels()] == ["France", "Spain", "Italy"]
     segments = axes.collections[0].get_segments()  # type: ignore[attr-defined]
     assert np.allclose([segment[1][1] for segment in segments], release.table["customers_high"].to_pylist())

@@ -85,6 +85,8 @@ def budget_ledger(file: Path, *, create: bool = False) -> "Iterator[Ledger]":
     """The ledger of a file."""
     from dayfly.privacy.ledger import Ledger  # noqa: PLC0415 - only commands load libraries
 
+    if not create and not file.exists():
+        fail(f"ledger={str(file)!r} must be there; the data owner makes one with `dayfly sandbox account`")
     with Ledger.open(file, now_ms=now_ms, create=create) as opened:
         yield opened
 
