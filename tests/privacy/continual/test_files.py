@@ -324,4 +324,4 @@ def test_a_publisher_that_is_killed_never_shows_a_step_in_two_ways(tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_publisher_that_is_killed_often_never_shows_a_step_in_two_ways(tmp_path: Path) -> None:
-    storm(tmp_path, 40)
+    storm(tmp_path, 12)
