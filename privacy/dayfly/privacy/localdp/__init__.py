@@ -10,7 +10,10 @@ Proof notes stand with each class (`Guarantees`) and in `coins` and `estimates`.
 
 from .coins import RandomBytes
 from .estimates import FrequencyEstimate
-from .mechanisms import HadamardResponse, LocalMechanism, RandomizedResponse, UnaryEncoding
+from .hadamard import HadamardResponse
+from .mechanism import LocalMechanism
+from .response import RandomizedResponse
+from .unary import UnaryEncoding
 
 __all__ = [
     "FrequencyEstimate",
