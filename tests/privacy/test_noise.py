@@ -59,7 +59,7 @@ def test_draws_have_the_law_of_the_claim_and_the_test_sees_thirty_percent() -> N
 
 @pytest.mark.slow
 def test_many_draws_have_the_law_of_the_claim() -> None:
-    check_laws(400_000)
+    check_laws(100_000)
 
 
 @settings(max_examples=30)

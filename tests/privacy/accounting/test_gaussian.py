@@ -10,7 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mpmath import mpf
 
-from dayfly.privacy.accounting import analytic_gaussian_scale, delta_of_gaussian, epsilon_of_gaussian
+from dayfly.privacy.accounting import (
+    analytic_gaussian_scale,
+    delta_of_gaussian,
+    epsilon_of_gaussian,
+    gaussian,
+)
 from dayfly.privacy.accounting.gaussian import bridge_variance, discrete_gaussian_table, gaussian_delta
 from dayfly.privacy.errors import InvalidArgument
 
@@ -74,6 +79,24 @@ def test_delta_is_never_below_fifty_digits_and_close(mu: float, place: float) ->
     exact = exact_delta(mu, epsilon)
     assert told >= exact
     assert told <= exact * (1 + 1e-8) + 1e-14
+
+
+def test_searches_end_on_a_float_that_was_seen_to_hold() -> None:
+    seen: list[float] = []
+
+    def holds(x: float) -> bool:
+        seen.append(x)
+        return x * x >= 2
+
+    found = gaussian._last(holds, 0.0, 4.0)
+    assert found in seen
+    assert found * found >= 2 > math.nextafter(found, 0) ** 2
+
+
+def test_mu_is_rounded_up() -> None:
+    for scale in (Fraction(3), Fraction(7), Fraction(11, 3)):
+        told = Fraction(gaussian._mu_up(scale, Fraction(1)))
+        assert 1 / scale < told < 1 / scale * (1 + Fraction(1, 2**52))
 
 
 def test_delta_without_sensitivity_is_the_trivial_one() -> None:

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import exp, log
 
 from dayfly.privacy.accounting import (
     ApproxLoss,
@@ -31,7 +33,7 @@ from dayfly.privacy.accounting import (
     loss_distribution,
 )
 from dayfly.privacy.accounting.composition import compose, saddle
-from dayfly.privacy.accounting.pld import LossDistribution, discretise
+from dayfly.privacy.accounting.pld import Doubt, LossDistribution, discretise
 from dayfly.privacy.accounting.profiles import Profile, profile_of
 from dayfly.privacy.errors import InvalidArgument
 
@@ -41,6 +43,7 @@ from ...oracles.dp_accounting_exact import (
     discrete_gaussian,
     discrete_laplace,
     losses_of,
+    number,
     poisson_mixture,
     shifted,
 )
@@ -347,8 +350,38 @@ def test_a_window_that_cuts_tails_pays_for_them(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(composition, "_CUT", 1e-3)
     cut = compose([(part, 40)])
     assert cut.masses.size < whole.masses.size
+    assert cut.infinite >= whole.infinite + 1.9e-3  # Chernoff's bound of both tails
     for epsilon in (0.0, 2.0, 5.0, 8.0):
         assert cut.delta(epsilon) >= whole.delta(epsilon) - whole.infinite
+
+
+@pytest.mark.parametrize("delta", ["0.1", "0.37", "0.6", "0.000001"])
+def test_reading_between_knots_is_the_exact_curve_rounded_up(delta: str) -> None:
+    one = LossDistribution(1.0, 0, np.array([0.0, 1.0]), 0.0)  # a loss of one: delta = 1 - e^(epsilon - 1)
+    exact = 1 + log(1 - number(Fraction(delta)))
+    told = one.epsilon(float(delta))
+    assert exact < told < exact + 1e-11
+    assert one.delta(told) <= float(delta)
+    back = one.delta(float(exact))
+    assert 1 - exp(number(Fraction(float(exact))) - 1) <= back <= float(delta) * (1 + 1e-9)
+
+
+def test_infinite_losses_add_up() -> None:
+    profile = profile_of(TENTHS)
+    part = replace(discretise(profile.forward, profile.span, 1e-3), infinite=0.01)
+    assert compose([(part, 3)]).delta(5.0) >= 1 - 0.99**3
+    assert compose([(part, 3), (part, 2)]).delta(5.0) >= 1 - 0.99**5
+
+
+def test_doubt_is_part_of_every_delta() -> None:
+    sure = LossDistribution(0.5, 0, np.array([1.0, 0.0, 0.0]), 0.0)
+    flat = replace(sure, doubt=Doubt(math.log(0.25)))
+    assert sure.delta(0.5) < 1e-15
+    assert flat.delta(0.5) == pytest.approx(0.25)
+    assert flat.delta(9.0) >= 0.25
+    falling = replace(sure, doubt=Doubt(math.log(0.25), 2.0))
+    assert falling.delta(0.5) == pytest.approx(0.25 / math.e)
+    assert compose([(flat, 2)]).delta(9.0) >= 0.5
 
 
 def test_slack_of_the_transform_covers_its_error() -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -181,6 +182,26 @@ def test_poisson_samples_are_mixtures_in_both_directions(
     sampled = PoissonSampledLoss(event, rate)
     agree(told(sampled), mixture, table)
     agree(told(sampled, forward=False), table, mixture)
+
+
+@pytest.mark.parametrize("denominator", [3, 7, 11, 49, 1000])
+def test_every_float_of_a_profile_is_at_or_above_its_fraction(denominator: int) -> None:
+    part = Fraction(1, denominator)
+    laplace: Any = profile_of(LaplaceLoss(Fraction(denominator), 1))
+    assert Fraction(laplace.epsilon) >= part
+    pure: Any = profile_of(PureLoss(part))
+    assert Fraction(pure.epsilon) >= part
+    gaussian: Any = profile_of(GaussianLoss(Fraction(denominator), 1, domain="reals"))
+    assert Fraction(gaussian.mu) >= part
+    zcdp: Any = profile_of(ZcdpLoss(part, part))
+    threshold: Any = profile_of(ThresholdLoss(LaplaceLoss(Fraction(1), 1), part))
+    assert Fraction(threshold.leak) >= part
+    assert Fraction(zcdp.leak) >= part
+    assert Fraction(zcdp.part.rho) >= part
+    approximate: Any = profile_of(ApproxLoss(part, part))
+    assert Fraction(approximate.leak) >= part
+    sampled: Any = profile_of(PoissonSampledLoss(PureLoss(part), part))
+    assert Fraction(sampled.rate) >= part
 
 
 def test_a_threshold_leaks_with_its_delta() -> None:
