@@ -18,23 +18,26 @@ An analyst gets a `Sandbox` and nothing else::
 anything is spent, `parts` why the sensitivities hold, `handle` the order of a release.
 """
 
+from .asking import SandboxQuery
 from .contributing import Contributions
 from .documents import QueryDocument, parse_document, query_schema, to_json, to_yaml
 from .explaining import Explanation, PartExplanation
 from .fluent import calendar_keys
-from .handle import Sandbox, SandboxQuery
+from .handle import Sandbox
 from .language import Expression, Kind, col
 from .numbers import Budget
 from .preview import ColumnPreview, Preview
 from .queries import Query
 from .results import Lineage, Release
 from .sources import Source
+from .streaming import ContinualRelease
 from .suggesting import Suggestion
 from .workloads import Workload
 
 __all__ = [
     "Budget",
     "ColumnPreview",
+    "ContinualRelease",
     "Contributions",
     "Explanation",
     "Expression",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 from dayfly.privacy.accounting import cost_of
 
@@ -100,8 +100,18 @@ class Explanation:
         return "\n".join(lines)
 
 
+_KEPT: Final = "_explanation"
+
+
 def explain(plan: Plan) -> Explanation:
-    """What a plan does."""
+    """What a plan does; made once per plan, because dashboards ask the same again."""
+    found = plan.__dict__.get(_KEPT)
+    if found is None:
+        found = plan.__dict__[_KEPT] = _explained(plan)
+    return found
+
+
+def _explained(plan: Plan) -> Explanation:
     checked = plan.checked
     return Explanation(
         parts=tuple(_part(one) for one in plan.parts.values()),

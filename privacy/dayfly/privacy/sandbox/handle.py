@@ -7,7 +7,7 @@ noise; answer. What is refused is refused before the spend, from public facts. N
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from fractions import Fraction
+from pathlib import Path
 from typing import Final, NoReturn
 
 import msgspec
@@ -15,32 +15,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dayfly.privacy.accounting import Cost
 from dayfly.privacy.bounding.salts import SALT_BYTES
 from dayfly.privacy.errors import InvalidQuery, ReleaseFailed
 from dayfly.privacy.ledger import Ledger, Receipt, Remaining, Spend
 from dayfly.privacy.noise import NoiseSource
 
 from .answering import Exact, exact_parts
+from .asking import SandboxQuery, alpha_of
 from .checking import check
-from .contributing import Contributions, contribution_query, workload_of
-from .documents import QueryDocument, canonical, parse_document
-from .explaining import Explanation, explain
+from .documents import QueryDocument, canonical, digest_of, parse_document
+from .explaining import explain
 from .finishing import estimates, table_of
-from .fluent import Fluent
 from .frames import frame_of
 from .groups import groups_of
-from .intervals import half_width
-from .numbers import Budget, Number
+from .numbers import Budget
 from .parts import Part, Role
 from .planning import NoisyPart, Plan, plan
-from .preview import Preview, preview
 from .queries import Query, output_columns
 from .results import Release, lineage_of
 from .sources import Source
-from .suggesting import Suggestion, suggest
-from .workloads import Workload
+from .streaming import ContinualRelease, StreamTerms, created, opened
 
-__all__ = ["Sandbox", "SandboxQuery"]
+__all__ = ["Sandbox"]
 
 _RELEASE_ID_BYTES: Final = 16
 _PLANS_KEPT: Final = 256
@@ -127,7 +124,8 @@ class Sandbox:
 
     def remaining(self) -> list[Remaining]:
         """The accounts of the ledger that are this analyst's, this purpose's, or of the sources' data sets."""
-        purposes = {self.purpose[: len(self.purpose) - cut] for cut in range(len(self.purpose))}
+        parts = self.purpose.split(".")
+        purposes = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
         mine = {("analyst", self.analyst), *(("purpose", name) for name in purposes)}
         mine |= {("data_set", source.data_set or name) for name, source in self._sources.items()}
         return [one for one in self._ledger.accounts() if (one.account.scope, one.account.name) in mine]
@@ -153,12 +151,11 @@ class Sandbox:
         return found
 
     def _release(self, query: Query, budget: Budget, confidence: float, release_id: bytes | None) -> Release:
-        alpha = _alpha(confidence)
+        alpha = alpha_of(confidence)
         planned = self._plan(query, budget)
         source = self._source(query.source)
-        data_set = source.data_set or query.source
-        lineage = {"data_set": data_set, "analyst": self.analyst, "purpose": self.purpose}
-        receipt = self._spend(planned, lineage, release_id)
+        lineage = self._lineage(query, source)
+        receipt = self._spend(planned.cost, f"query {planned.digest}", lineage, release_id)
         table, failed = None, ""
         try:
             table = self._answer(planned, source, alpha)
@@ -178,12 +175,43 @@ class Sandbox:
             document=QueryDocument(query=asked, budget=budget),
         )
 
-    def _spend(self, planned: Plan, lineage: Mapping[str, str], release_id: bytes | None) -> Receipt:
+    def _continual(
+        self,
+        query: Query,
+        path: Path,
+        *,
+        rho: Budget,
+        length: int,
+        steps_per_customer: int,
+        min_separation: int,
+    ) -> ContinualRelease:
+        source, amount = self._source(query.source), rho.exact_rho
+        assert amount is not None
+        checked = check(canonical(query), source.schema)
+        terms = StreamTerms(
+            checked, length=length, steps_per_customer=steps_per_customer, min_separation=min_separation
+        )
+        if path.exists():
+            file = opened(terms, path, amount)
+        else:
+            lineage = self._lineage(query, source)
+            what = f"stream of {length} steps of query {digest_of(checked.query).hex()}"
+            self._spend(terms.cost(amount), what, lineage, None)
+            file = created(terms, path, amount)
+        return ContinualRelease(
+            terms, file, customer=source.customer, noise=self._noise_source(), random_bytes=self._random_bytes
+        )
+
+    def _lineage(self, query: Query, source: Source) -> dict[str, str]:
+        data_set = source.data_set or query.source
+        return {"data_set": data_set, "analyst": self.analyst, "purpose": self.purpose}
+
+    def _spend(self, cost: Cost, what: str, lineage: Mapping[str, str], release_id: bytes | None) -> Receipt:
         receipt = self._ledger.spend(
             Spend(
                 **lineage,
-                cost=planned.cost,
-                what=f"query {planned.digest}",
+                cost=cost,
+                what=what,
                 release_id=self._random_bytes(_RELEASE_ID_BYTES) if release_id is None else release_id,
             )
         )
@@ -242,181 +270,6 @@ class Sandbox:
             )
         codes = np.array(sorted(kept), np.int64)
         return codes, np.array([kept[int(code)] for code in codes], np.int64)
-
-
-class SandboxQuery(Fluent):
-    """A query of a sandbox, written step by step; each method returns a new one.
-
-    Example:
-        ``sandbox.query("orders").where(col("quantity") > 0).group_by("country", keys=["France"]).bound(groups_per_customer=1,
-        rows_per_group=20).count().release(epsilon="0.5")``
-    """
-
-    __slots__ = ("_sandbox", "query")
-
-    def __init__(self, sandbox: Sandbox, query: Query) -> None:
-        self._sandbox: Final = sandbox
-        self.query: Final = query
-
-    def __repr__(self) -> str:
-        return f"SandboxQuery({self.query!r})"
-
-    def _query(self) -> Query:
-        return self.query
-
-    def _with(self, query: Query) -> "SandboxQuery":
-        return SandboxQuery(self._sandbox, query)
-
-    def release(
-        self,
-        *,
-        epsilon: Number | Fraction | None = None,
-        delta: Number | Fraction | None = None,
-        rho: Number | Fraction | None = None,
-        shares: Mapping[str, Number | Fraction] | None = None,
-        confidence: float = 0.95,
-        release_id: bytes | None = None,
-    ) -> Release:
-        """Pay, and get the answer.
-
-        Args:
-            epsilon: What it may cost, in pure DP, or with `delta` in approximate DP. ``"0.1"`` and ``0.1`` are one tenth.
-            delta: Probability with which that may fail; needed for unknown keys.
-            rho: What it may cost in zero-concentrated DP, instead of `epsilon`.
-            shares: Weights of columns in the split of the budget, by name; 1 where none is given.
-            confidence: Of the intervals.
-            release_id: 8 to 64 bytes that name this release; a second release under the same name is refused and costs nothing.
-
-        Raises:
-            InvalidQuery: query or budget break a rule; nothing is spent.
-            LedgerError: the ledger says no (`BudgetExceeded`, `AccountMissing`, ...); nothing is spent.
-            ReleaseFailed: it was paid for and could not be finished.
-        """
-        budget = budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=shares)
-        return self._sandbox._release(self.query, budget, confidence, release_id)  # noqa: SLF001 - one handle in two classes
-
-    def explain(
-        self,
-        *,
-        epsilon: Number | Fraction | None = None,
-        delta: Number | Fraction | None = None,
-        rho: Number | Fraction | None = None,
-        shares: Mapping[str, Number | Fraction] | None = None,
-    ) -> Explanation:
-        """How it would be answered; reads no row, spends nothing. Arguments and errors as `release`."""
-        budget = budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=shares)
-        return explain(self._sandbox._plan(self.query, budget))  # noqa: SLF001 - as in `release`
-
-    def preview(
-        self,
-        *,
-        epsilon: Number | Fraction | None = None,
-        delta: Number | Fraction | None = None,
-        rho: Number | Fraction | None = None,
-        shares: Mapping[str, Number | Fraction] | None = None,
-        workload: Workload | None = None,
-        confidence: float = 0.95,
-    ) -> Preview:
-        """How far off the answer would be; reads no row, spends nothing.
-
-        Args:
-            epsilon: As for `release`.
-            delta: As for `release`.
-            rho: As for `release`.
-            shares: As for `release`.
-            workload: What is known or assumed about how customers contribute: without it only the noise is told.
-            confidence: As for `release`.
-
-        Raises:
-            InvalidQuery: query or budget break a rule.
-        """
-        budget = budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=shares)
-        planned = self._sandbox._plan(self.query, budget)  # noqa: SLF001 - as in `release`
-        return preview(planned, workload, alpha=_alpha(confidence))
-
-    def suggest(
-        self,
-        *,
-        workload: Workload,
-        epsilon: Number | Fraction | None = None,
-        delta: Number | Fraction | None = None,
-        rho: Number | Fraction | None = None,
-        confidence: float = 0.95,
-    ) -> Suggestion:
-        """Bounds and split of the budget with the least foreseen error; reads no row, spends nothing.
-
-        Args:
-            workload: How customers contribute.
-            epsilon: As for `release`.
-            delta: As for `release`.
-            rho: As for `release`.
-            confidence: As for `release`.
-
-        Raises:
-            InvalidQuery: query or budget break a rule.
-        """
-        alpha = _alpha(confidence)
-        return suggest(
-            self.query,
-            budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=None),
-            workload,
-            plan=self._sandbox._plan,  # noqa: SLF001 - as in `release`
-            preview=lambda planned, known: preview(planned, known, alpha=alpha),
-        )
-
-    def contributions(
-        self,
-        *,
-        epsilon: Number | Fraction | None = None,
-        rho: Number | Fraction | None = None,
-        most_groups: int = 64,
-        most_rows: int = 256,
-    ) -> Contributions:
-        """Pay for a histogram of customers by groups and rows per group, to choose bounds by.
-
-        Args:
-            epsilon: What it may cost.
-            rho: What it may cost, instead.
-            most_groups: Last bin of groups; customers with more are not counted.
-            most_rows: Last bin of mean rows per group.
-
-        Raises:
-            InvalidQuery: it cannot be asked, or (after it was paid) nothing stands out of the noise.
-            LedgerError, ReleaseFailed: as `release`.
-        """
-        query = contribution_query(self.query, most_groups=most_groups, most_rows=most_rows)
-        asked = SandboxQuery(self._sandbox, query)
-        budget = budget_of(epsilon=epsilon, delta=None, rho=rho, shares=None)
-        noise = next(iter(self._sandbox._plan(query, budget).parts.values())).noise  # noqa: SLF001 - as in `release`
-        release = asked.release(epsilon=epsilon, rho=rho)
-        return Contributions(release, workload_of(release, half_width(noise, 1 / (1 + release.table.num_rows))))
-
-
-def budget_of(
-    *,
-    epsilon: Number | Fraction | None,
-    delta: Number | Fraction | None,
-    rho: Number | Fraction | None,
-    shares: Mapping[str, Number | Fraction] | None,
-) -> Budget:
-    """The budget of some arguments; fractions become texts."""
-    weights = {name: _written(one) for name, one in (shares or {}).items()}
-    return Budget(
-        epsilon=None if epsilon is None else _written(epsilon),
-        delta=None if delta is None else _written(delta),
-        rho=None if rho is None else _written(rho),
-        shares=weights,
-    )
-
-
-def _written(value: Number | Fraction) -> Number:
-    return str(value) if isinstance(value, Fraction) else value
-
-
-def _alpha(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise InvalidQuery(f"confidence={confidence!r} must lie in (0, 1); 0.95 is usual")
-    return 1 - confidence
 
 
 def _fail(receipt: Receipt, kind: str) -> NoReturn:

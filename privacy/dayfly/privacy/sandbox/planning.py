@@ -74,7 +74,7 @@ class NoisyPart:
         return float(self.scale) * (math.sqrt(2) if self.mechanism == "laplace" else 1.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """How a query will be answered.
 

@@ -80,6 +80,11 @@ class Source:
             "source must not be pickled, because it holds private rows; open it where it is used"
         )
 
+    @property
+    def customer(self) -> str:
+        """Name of the column that says whose row it is."""
+        return self._customer
+
     def column(self, name: str) -> Any:
         """A column as expressions see it; private."""
         return self.kept(("column", name), lambda: normal(self._table[name]))
