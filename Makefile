@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 RUN := $(VENV)/run.stamp
 DEV := $(VENV)/dev.stamp
+PEER := .venv-opendp
 
 # Folders that hold our Python; what else is tracked is data.
 SOURCES := engine privacy federation bench
@@ -17,7 +18,7 @@ COVERAGE_FLOOR := 93
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check lint types layers test-nojit test-slow fuzz crash-storm soak wheel-test bench docs commands notebook lock format clean
+.PHONY: help setup demo test check lint types layers test-nojit test-slow fuzz crash-storm soak wheel-test bench peers docs commands notebook lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -96,6 +97,13 @@ wheel-test: $(DEV) ## build the wheel, install it into a new venv, and run the t
 bench: $(DEV) ## measure everything against its bar; BENCH_ARGS="realtime --quick" for less
 	$(BIN)/python -m dayfly.bench $(or $(BENCH_ARGS),all)
 
+peers: $(PEER)/bin/python ## an environment beside .venv for a peer that pins other versions: OpenDP on Polars (about 900 MB)
+
+$(PEER)/bin/python: requirements/opendp_peer.lock
+	@python=$$(PYTHON='$(PYTHON)' sh tools/find_python.sh) && "$$python" -m venv $(PEER)
+	$(PEER)/bin/python -m pip -qq --disable-pip-version-check install --require-hashes -r requirements/opendp_peer.lock
+	@touch $@
+
 commands: $(DEV) ## write docs/commands.md from the command line's own help
 	$(BIN)/typer dayfly.engine.cli utils docs --name dayfly --title "The command line" --output docs/commands.md
 
@@ -113,7 +121,8 @@ lock: ## resolve requirements/*.lock again (needs uv); UPGRADE=1 takes newer ver
 	@command -v uv >/dev/null || { echo "uv must be on PATH to resolve the locks; install it with: python3 -m pip install uv" >&2; exit 1; }
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group test --group lint --group docs --group build --extra plots -o requirements/dev.lock
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group editable --constraint requirements/dev.lock -o requirements/run.lock
+	echo 'opendp[polars]==0.16.0' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - $(if $(UPGRADE),--upgrade) -o requirements/opendp_peer.lock
 
 clean: ## remove .venv and everything that was built or cached in this folder
-	rm -rf $(VENV) build dist docs/_build demo-out .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEER) build dist docs/_build demo-out .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find $(SOURCES) tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

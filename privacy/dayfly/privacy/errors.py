@@ -4,12 +4,31 @@
 
     DayflyError
     ├── InvalidArgument (ValueError)      a parameter broke its rule
+    │   ├── InvalidColumns                 a column is missing, of a wrong type or length, or its keys do not fit
+    │   ├── TooManyGroups                  more groups than the query said it may have
+    │   └── InvalidPartial                 a partial result is damaged, or made under another salt or other bounds
     ├── ConsentError
     │   ├── InvalidConsent (ValueError)    a record, mapping or stored state cannot be read
     │   ├── ConsentRefused                 the answer to a request is no
     │   └── BrokenChain                    a hash chain of records or of the audit log does not hold
     ├── DeidentificationError
     ├── TransferRefused
+    ├── AuditFailed                        draws of a mechanism show more loss than it claims
+    ├── LedgerError                       the budget ledger; whatever it is, nothing was spent
+    │   ├── BudgetExceeded                 an account has less left than was asked
+    │   ├── EpsilonUnbounded               the account counts epsilon, and the cost has no finite one
+    │   ├── AccountMissing                 no account of that data set, analyst or purpose: the answer is no
+    │   ├── AccountConflict                declared already, with another limit or period
+    │   ├── ReleaseConflict                the release id stands for another spend
+    │   ├── ClockSteppedBack               the clock is behind the newest entry
+    │   ├── LedgerMissing                  no file at that path
+    │   ├── LedgerForeign                  a file, but no ledger
+    │   ├── LedgerVersion                  written by a newer format than this one reads
+    │   ├── LedgerDamaged                  truncated, reordered or edited
+    │   ├── LedgerRolledBack               whole, but older than a head that it once had
+    │   ├── LedgerBusy                     other writers did not let go in time
+    │   ├── LedgerUnwritable               read-only, or the disk is full or fails
+    │   └── LedgerClosed                   closed, or opened by the process that forked this one
     ├── KeyStoreError
     │   ├── KeyDestroyed                   a data key is gone for good; carries its id and purpose
     │   ├── UnknownKey                     no key of that id, version or name was ever made
@@ -23,6 +42,15 @@
     │   ├── KeyFileUnsafe                  mode, owner or kind of a file or folder lets others in
     │   ├── KeyringUnavailable             no OS keyring: extra not installed, or no backend that keeps secrets
     │   └── KmsFailed                      the KMS refused, timed out or answered nonsense; nothing was changed
+    ├── NoiseRefused                   the noise source states a larger loss than claimed; nothing was drawn
+    ├── FilterExceeded                 one more loss would pass a privacy filter's budget; nothing was spent
+    ├── StreamError                       continual release; nothing was published
+    │   ├── StreamEnded                    every step that was paid for is published
+    │   ├── StreamOrder                    another step than the next or the last
+    │   ├── StreamInterrupted              a call was cut off in the middle, or writing failed: restore the saved state
+    │   ├── StreamDamaged                  a saved state is truncated, altered, of another stream or newer
+    │   ├── StreamRolledBack               a saved state is older than what was published
+    │   └── StreamBusy                     another process publishes this stream
     └── FragmentError
         ├── InvalidOrder (ValueError)     an order breaks a rule of the format; nothing was minted
         ├── MintRefused                   consent, supersession or repetition says no; nothing was minted
@@ -41,19 +69,31 @@
 Each message names the value, the rule and the way out.
 """
 
+from fractions import Fraction
+
 __all__ = [
+    "AccountConflict",
+    "AccountMissing",
+    "AuditFailed",
     "BrokenChain",
+    "BudgetExceeded",
+    "ClockSteppedBack",
     "ConsentError",
     "ConsentRefused",
     "DayflyError",
     "DeidentificationError",
+    "EpsilonUnbounded",
     "ExpiredFragment",
+    "FilterExceeded",
     "FragmentError",
     "FragmentServiceClosed",
     "InvalidArgument",
+    "InvalidColumns",
     "InvalidFragment",
     "InvalidKeySet",
     "InvalidOrder",
+    "InvalidPartial",
+    "InvalidQuery",
     "InvalidReceipt",
     "KeyDestroyed",
     "KeyFileUnsafe",
@@ -68,11 +108,33 @@ __all__ = [
     "KeyringUnavailable",
     "KmsFailed",
     "LeaseRefused",
+    "LedgerBusy",
+    "LedgerClosed",
+    "LedgerDamaged",
+    "LedgerError",
+    "LedgerForeign",
+    "LedgerMissing",
+    "LedgerRolledBack",
+    "LedgerUnwritable",
+    "LedgerVersion",
     "MemoryNotLocked",
     "MintRefused",
+    "NoiseRefused",
     "NonceRequired",
+    "QueryTooLarge",
+    "ReleaseConflict",
+    "ReleaseFailed",
+    "SandboxError",
+    "StreamBusy",
+    "StreamDamaged",
+    "StreamEnded",
+    "StreamError",
+    "StreamInterrupted",
+    "StreamOrder",
+    "StreamRolledBack",
     "TombstoneConflict",
     "TombstoneLogError",
+    "TooManyGroups",
     "TransferRefused",
     "UnknownKey",
     "WrongKey",
@@ -85,6 +147,21 @@ class DayflyError(Exception):
 
 class InvalidArgument(DayflyError, ValueError):  # noqa: N818 - reads as the fact it states
     """A parameter broke its rule; nothing was changed."""
+
+
+# --- bounded aggregation ----------------------------------------------------------------------------------------------
+
+
+class InvalidColumns(InvalidArgument):
+    """A column is missing, of a wrong type or length, or its keys do not fit; no value was read."""
+
+
+class TooManyGroups(InvalidArgument):
+    """More groups than the query said it may have."""
+
+
+class InvalidPartial(InvalidArgument):
+    """A partial result is damaged, or made under another salt, other bounds or other keys; nothing was merged."""
 
 
 # --- consent and transfers -------------------------------------------------------------------------------------------
@@ -114,6 +191,10 @@ class ConsentRefused(ConsentError):  # noqa: N818 - reads as the fact it states
 
 class BrokenChain(ConsentError):  # noqa: N818 - reads as the fact it states
     """A hash chain was cut, reordered or altered."""
+
+
+class AuditFailed(DayflyError):
+    """A lower bound of epsilon, from draws, is above what the mechanism claims."""
 
 
 class TransferRefused(DayflyError):  # noqa: N818 - reads as the fact it states
@@ -266,3 +347,190 @@ class KeyringUnavailable(KeyStoreError):  # noqa: N818 - reads as the fact it st
 
 class KmsFailed(KeyStoreError):  # noqa: N818 - reads as the fact it states
     """The key-management service did not wrap or unwrap; the key file and the keys in memory are as before."""
+
+
+# --- sandbox ---------------------------------------------------------------------------------------------------------
+
+
+class SandboxError(DayflyError):
+    """Root of the errors of the privacy sandbox. No message ever holds a value of a row."""
+
+
+class InvalidQuery(SandboxError, ValueError):  # noqa: N818 - reads as the fact it states
+    """A query, document or budget breaks a rule that can be checked without reading a row; nothing was spent."""
+
+
+class QueryTooLarge(InvalidQuery):
+    """The answer would have too many groups, or its numbers could leave the fixed-point range; nothing was spent."""
+
+
+class ReleaseFailed(SandboxError):  # noqa: N818 - reads as the fact it states
+    """A release was paid for and could not be finished. Its loss stays spent, and no number of it is shown."""
+
+
+# --- The budget ledger -----------------------------------------------------------------------------------------------
+
+
+class LedgerError(DayflyError):
+    """Root of the errors of the privacy budget ledger. Whichever is raised, nothing was spent and nothing was lost."""
+
+
+class BudgetExceeded(LedgerError):  # noqa: N818 - reads as the fact it states
+    """An account that the spend would charge has less left than it asks for.
+
+    Attributes:
+        account: Which, a `dayfly.privacy.ledger.Account`.
+        component: Of what there is too little: `epsilon`, `rho` or `delta`.
+        asked: How much of it the spend would take, a `Fraction`.
+        left: How much is left, a `Fraction`.
+        renews_at_ms: When all of it is free again (ms UTC); None for never.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        account: object,
+        component: str,
+        asked: Fraction,
+        left: Fraction,
+        renews_at_ms: int | None,
+    ) -> None:
+        super().__init__(message)
+        self.account = account
+        self.component = component
+        self.asked = asked
+        self.left = left
+        self.renews_at_ms = renews_at_ms
+
+
+class EpsilonUnbounded(LedgerError, ValueError):  # noqa: N818 - reads as the fact it states
+    """An account counts epsilon, and the cost has no finite one."""
+
+
+class AccountMissing(LedgerError):  # noqa: N818 - reads as the fact it states
+    """No account covers a data set, analyst or purpose, so nothing may be spent.
+
+    Attributes:
+        scope: `data_set`, `analyst` or `purpose`.
+        name: Whose account is missing.
+    """
+
+    def __init__(self, message: str, *, scope: str, name: str) -> None:
+        super().__init__(message)
+        self.scope = scope
+        self.name = name
+
+
+class AccountConflict(LedgerError):  # noqa: N818 - reads as the fact it states
+    """An account stands already with another limit or period; it was not changed."""
+
+
+class ReleaseConflict(LedgerError):  # noqa: N818 - reads as the fact it states
+    """A release id was spent for something else before."""
+
+
+class ClockSteppedBack(LedgerError):  # noqa: N818 - reads as the fact it states
+    """The clock is behind the newest entry by more than it may be.
+
+    Attributes:
+        now_ms: What the clock says (ms UTC).
+        latest_ms: When the newest entry was written (ms UTC).
+    """
+
+    def __init__(self, message: str, *, now_ms: int, latest_ms: int) -> None:
+        super().__init__(message)
+        self.now_ms = now_ms
+        self.latest_ms = latest_ms
+
+
+class LedgerMissing(LedgerError):  # noqa: N818 - reads as the fact it states
+    """There is no ledger at the path, and none was to be made."""
+
+
+class LedgerForeign(LedgerError):  # noqa: N818 - reads as the fact it states
+    """The file is no ledger; it was not changed."""
+
+
+class LedgerVersion(LedgerError):  # noqa: N818 - reads as the fact it states
+    """The ledger was written in a newer format; it was not changed."""
+
+
+class LedgerDamaged(LedgerError):  # noqa: N818 - reads as the fact it states
+    """The ledger was truncated, reordered or edited; it was not changed.
+
+    Attributes:
+        entry: The first entry found to be wrong; None where it is the file itself.
+    """
+
+    def __init__(self, message: str, *, entry: int | None = None) -> None:
+        super().__init__(message)
+        self.entry = entry
+
+
+class LedgerRolledBack(LedgerError):  # noqa: N818 - reads as the fact it states
+    """The ledger lacks an entry that it once had: an older copy was put in its place."""
+
+
+class LedgerBusy(LedgerError):  # noqa: N818 - reads as the fact it states
+    """Other writers kept the ledger for longer than the caller waits."""
+
+
+class LedgerUnwritable(LedgerError):  # noqa: N818 - reads as the fact it states
+    """The ledger cannot be written: read-only file or folder, full disk, or a disk that fails."""
+
+
+class LedgerClosed(LedgerError):  # noqa: N818 - reads as the fact it states
+    """The ledger was closed, or belongs to the process that forked this one."""
+
+
+# --- Accounting and noise ---------------------------------------------------------------------------------------------
+
+
+class NoiseRefused(DayflyError):  # noqa: N818 - reads as the fact it states
+    """The noise source itself states a larger loss than was claimed; nothing was drawn."""
+
+
+class FilterExceeded(DayflyError):  # noqa: N818 - reads as the fact it states
+    """One more loss would pass the budget of a privacy filter; nothing was spent.
+
+    Attributes:
+        asked: The `Cost` that was refused.
+        left: What is left of the budget, an exact fraction in the filter's currency.
+    """
+
+    def __init__(self, message: str, *, asked: object, left: object) -> None:
+        super().__init__(message)
+        self.asked = asked
+        self.left = left
+
+
+# --- Continual release ------------------------------------------------------------------------------------------------
+
+
+class StreamError(DayflyError):
+    """Root of the errors of continual release. Whatever it is, nothing was published."""
+
+
+class StreamEnded(StreamError):  # noqa: N818 - reads as the fact it states
+    """Every step that was paid for is published."""
+
+
+class StreamOrder(StreamError):  # noqa: N818 - reads as the fact it states
+    """A step was asked for that is neither the next nor the last one published."""
+
+
+class StreamInterrupted(StreamError):  # noqa: N818 - reads as the fact it states
+    """A call was cut off in the middle, or the state could not be written; the saved state is what counts."""
+
+
+class StreamDamaged(StreamError):  # noqa: N818 - reads as the fact it states
+    """A saved state is truncated, altered, of another stream, or of a newer format; it was not changed."""
+
+
+class StreamRolledBack(StreamError):  # noqa: N818 - reads as the fact it states
+    """A saved state is older than what was published: going on would publish steps twice with different noise."""
+
+
+class StreamBusy(StreamError):  # noqa: N818 - reads as the fact it states
+    """Another process has the stream open."""

@@ -1,0 +1,182 @@
+"""An audit: find the event that tells two neighbours apart best, then count it on fresh draws."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dayfly.privacy.audit.bounds import epsilon_lower
+from dayfly.privacy.errors import AuditFailed, InvalidArgument
+
+__all__ = ["AuditReport", "Draws", "audit"]
+
+Draws: TypeAlias = Callable[[int], ArrayLike]
+"""Runs a mechanism `n` times on one data set: numbers of shape (n,) or (n, k), NaN where a release left a value out."""
+
+_Matrix: TypeAlias = NDArray[np.float64]
+
+MOST_THRESHOLDS: Final = 400
+"""Events tried in the first half of the draws; more cost time and find nothing better."""
+
+LEAST_DRAWS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit found.
+
+    Attributes:
+        epsilon_lower: The true epsilon is at least this, with `confidence`.
+        epsilon: The claim.
+        delta: Of the claim.
+        confidence: That the lower bound holds.
+        draws: Of the mechanism on each data set, both halves together.
+        event: The event that was counted, in words.
+    """
+
+    epsilon_lower: float
+    epsilon: float
+    delta: float
+    confidence: float
+    draws: int
+    event: str
+
+    @property
+    def power(self) -> float:
+        """Lower bound over claim: near 1 where the audit sees all of the claimed loss, above 1 where the claim is wrong."""
+        return self.epsilon_lower / self.epsilon
+
+    def check(self) -> None:
+        """Insist on the claim.
+
+        Raises:
+            AuditFailed: the lower bound is above the claim.
+        """
+        if self.epsilon_lower > self.epsilon:
+            raise AuditFailed(
+                f"epsilon={self.epsilon:g} must not be less than the {self.epsilon_lower:.4g} that {self.draws} draws show"
+                f" with confidence {self.confidence:g} (event: {self.event}); stop releasing with this mechanism and report it"
+            )
+
+
+class _Event(NamedTuple):
+    direction: _Matrix
+    threshold: float
+    above: bool
+    swapped: bool
+
+    def count(self, rows: _Matrix) -> int:
+        score = rows @ self.direction
+        return int(np.count_nonzero(score >= self.threshold if self.above else score <= self.threshold))
+
+    def words(self) -> str:
+        (used,) = np.nonzero(self.direction)
+        what = f"column {used[0]}" if len(used) == 1 else "the projection on the fitted direction"
+        sign = ">=" if self.above else "<="
+        return f"{what} {sign} {self.threshold:g}, {'second' if self.swapped else 'first'} data set against the other"
+
+
+def audit(
+    first: Draws,
+    second: Draws,
+    *,
+    epsilon: float,
+    delta: float = 0.0,
+    draws: int = 100_000,
+    confidence: float = 0.999,
+) -> AuditReport:
+    """Bound the epsilon of a mechanism from below, and set it beside the claim.
+
+    Half of the draws choose the event (a direction in which the outputs differ, and a threshold on it), the other half
+    count it, so that the choice cannot make the bound too high.
+
+    Guarantees:
+        If the mechanism is (epsilon, delta)-DP for these two data sets, `AuditReport.check` raises with probability at
+        most `1 - confidence`, whatever its outputs are (argument: `dayfly.privacy.audit.bounds`). Nothing is said about
+        data sets that were not tried.
+
+    Args:
+        first: Draws on a data set.
+        second: Draws on a neighbour of it: the same with one customer more or less.
+        epsilon: The claim, above 0.
+        delta: Of the claim.
+        draws: On each of the two, at least 100.
+        confidence: Of the lower bound.
+
+    Raises:
+        InvalidArgument: the claim or the number of draws cannot be, or the mechanism returned another shape than asked for.
+    """
+    if not epsilon > 0:
+        raise InvalidArgument(
+            f"epsilon={epsilon} must be a number above 0; pass the epsilon that the mechanism claims"
+        )
+    if draws < LEAST_DRAWS:
+        raise InvalidArgument(f"draws={draws} must be at least {LEAST_DRAWS}; fewer show nothing")
+    half = draws // 2
+    event = _best_event(_rows(first, half), _rows(second, half), delta, confidence)
+    likely, rare = (second, first) if event.swapped else (first, second)
+    rest = draws - half
+    lower = epsilon_lower(
+        event.count(_rows(likely, rest)),
+        rest,
+        event.count(_rows(rare, rest)),
+        rest,
+        delta=delta,
+        confidence=confidence,
+    )
+    return AuditReport(lower, epsilon, delta, confidence, draws, event.words())
+
+
+def _rows(draw: Draws, count: int) -> _Matrix:
+    """Outputs as rows; a value that was left out becomes a column of its own, because leaving out can tell, too."""
+    rows = np.asarray(draw(count), dtype=np.float64)
+    if rows.ndim == 1:
+        rows = rows[:, np.newaxis]
+    if rows.ndim != 2 or len(rows) != count:
+        raise InvalidArgument(
+            f"shape={rows.shape} must be ({count},) or ({count}, k); return one row of numbers per draw"
+        )
+    return np.hstack((np.nan_to_num(rows, nan=0.0), np.isnan(rows)))
+
+
+def _best_event(first: _Matrix, second: _Matrix, delta: float, confidence: float) -> _Event:
+    if first.shape != second.shape:
+        raise InvalidArgument(
+            f"columns={first.shape[1] // 2} must be as many as the {second.shape[1] // 2} of the other data set; use NaN for a"
+            " value that was left out"
+        )
+    best, best_lower = _Event(np.eye(first.shape[1])[0], float("inf"), above=True, swapped=False), -1.0
+    for direction in _directions(first, second):
+        one, other = np.sort(first @ direction), np.sort(second @ direction)
+        both = np.concatenate((one, other))
+        for threshold in np.unique(np.quantile(both, np.linspace(0, 1, MOST_THRESHOLDS), method="nearest")):
+            for above in (True, False):
+                counts = (_tail(one, threshold, above=above), _tail(other, threshold, above=above))
+                for swapped in (False, True):
+                    likely, rare = counts[::-1] if swapped else counts
+                    lower = epsilon_lower(
+                        likely, len(one), rare, len(other), delta=delta, confidence=confidence
+                    )
+                    if lower > best_lower:
+                        best, best_lower = _Event(direction, float(threshold), above, swapped), lower
+    return best
+
+
+def _directions(first: _Matrix, second: _Matrix) -> list[_Matrix]:
+    """The direction of the means, each coordinate by its spread, and the coordinate that differs most."""
+    spread = np.sqrt((first.var(axis=0) + second.var(axis=0)) / 2)
+    apart = first.mean(axis=0) - second.mean(axis=0)
+    safe = np.where(spread > 0, spread, 1.0)
+    joint = np.where(spread > 0, apart / safe**2, np.sign(apart) * 1e9)
+    single = np.eye(first.shape[1])[
+        int(np.argmax(np.where(spread > 0, np.abs(apart) / safe, np.abs(apart) * 1e9)))
+    ]
+    return [single] if np.count_nonzero(joint) <= 1 else [joint, single]
+
+
+def _tail(sorted_scores: _Matrix, threshold: float, *, above: bool) -> int:
+    if above:
+        return len(sorted_scores) - int(np.searchsorted(sorted_scores, threshold, side="left"))
+    return int(np.searchsorted(sorted_scores, threshold, side="right"))

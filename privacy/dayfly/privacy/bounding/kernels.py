@@ -1,0 +1,479 @@
+"""Compiled loops of contribution bounding: priorities, the per-customer slot table, row samples, lattice rounding.
+
+The slot table holds, for each customer, at most L0 groups with the exact count and total of that customer's rows in each. A row is
+*offered*; its (customer, group) has one priority, fixed by the salt, and the table keeps the L0 groups of smallest priority.
+
+Claim: after any sequence of offers, a customer's slots are exactly the L0 groups of smallest `(priority, group code)` among all groups
+offered for that customer, and each slot's count and total cover every row offered for it.
+
+Precondition: codes lie inside the tables (the callers check), and words do not change between offers.
+
+Argument: a customer's limit is the largest priority in a full table, else the maximum of 64 bits; it never grows, because a group enters a full
+table only by replacing one of larger priority. A row is turned away only when L0 groups of smaller `(priority, code)` are held, and those
+are only ever replaced by smaller ones, so a group once turned away or evicted never returns: nothing that is held at the end lost a row,
+and what is held at the end are the L0 smallest. Totals are added modulo 2^64 and counts saturate at 2^31 - 1; both are associative and
+commutative, so the state does not depend on the order of offers or on how they were split.
+
+With ``settings.uniform == 0`` groups are kept in the order of first arrival instead: then the state depends on the order of rows.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dayfly.privacy._jit import inlined_kernel, lean_kernel
+
+__all__ = [
+    "COUNT_LIMIT",
+    "FIRST_ROOM",
+    "NO_VALUE",
+    "Buckets",
+    "Clamp",
+    "Marks",
+    "Rows",
+    "Settings",
+    "Slots",
+    "choose_rows",
+    "code_range",
+    "fill_buckets",
+    "offer_rows",
+    "rename_codes",
+    "round_to_lattice",
+    "scale_to_lattice",
+    "settle",
+    "siphash_words",
+]
+
+NO_VALUE: Final = -(2**63)
+"""Lattice value of a row that has none (null or NaN): the row is left out."""
+
+COUNT_LIMIT: Final = 2**31 - 1
+"""Where the count of one (customer, group) saturates."""
+
+FIRST_ROOM: Final = 4
+"""Slots a customer begins with; a power of two. They double, so that 4, 8, 16, ... in use means that the room is full."""
+
+_LOW: Final = np.uint64(0xFFFFFFFF)
+_MIX_A: Final = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_B: Final = np.uint64(0x94D049BB133111EB)
+_STRIDE: Final = np.uint64(0x9E3779B97F4A7C15)
+_S13: Final = np.uint64(13)
+_S16: Final = np.uint64(16)
+_S17: Final = np.uint64(17)
+_S21: Final = np.uint64(21)
+_S27: Final = np.uint64(27)
+_S30: Final = np.uint64(30)
+_S31: Final = np.uint64(31)
+_S32: Final = np.uint64(32)
+_S43: Final = np.uint64(43)
+_S47: Final = np.uint64(47)
+_S48: Final = np.uint64(48)
+_S51: Final = np.uint64(51)
+_S56: Final = np.uint64(56)
+_SIP_0: Final = np.uint64(0x736F6D6570736575)
+_SIP_1: Final = np.uint64(0x646F72616E646F6D)
+_SIP_2: Final = np.uint64(0x6C7967656E657261)
+_SIP_3: Final = np.uint64(0x7465646279746573)
+_SIP_END: Final = np.uint64(0xFF)
+
+
+class Slots(NamedTuple):
+    """The slot table: one row per customer, per group, per slot.
+
+    Attributes:
+        heads: uint64, shape (customers, 2): the customer's word, and the largest priority that may still enter.
+        places: int64, shape (customers, 2): first slot, and number of slots in use.
+        group_words: uint64, shape (groups,).
+        slots: int64, shape (slots, 2): group code in the upper and count in the lower 32 bits, and the total.
+    """
+
+    heads: NDArray[np.uint64]
+    places: NDArray[np.int64]
+    group_words: NDArray[np.uint64]
+    slots: NDArray[np.int64]
+
+
+class Rows(NamedTuple):
+    """Rows to offer; a negative code leaves a row out. Empty counts: one each. Empty values: a total of 0."""
+
+    customers: NDArray[np.int32]
+    groups: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    values: NDArray[np.int64]
+
+
+class Buckets(NamedTuple):
+    """Rows side by side with those of neighbouring customers.
+
+    Attributes:
+        rows: int64, shape (rows, 2): customer code in the upper and group code in the lower 32 bits, and the value.
+        counts: int32, shape (rows,), or empty when every row counts once.
+        offsets: int64, shape (buckets,): scratch.
+        queue: int32: scratch, its size is the length of a block.
+    """
+
+    rows: NDArray[np.int64]
+    counts: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    queue: NDArray[np.int32]
+
+
+class Settings(NamedTuple):
+    """What does not change between offers: L0, and 1 for uniform sampling or 0 for first come."""
+
+    l0: int
+    uniform: int
+
+
+class Marks(NamedTuple):
+    """Where `choose_rows` writes.
+
+    Attributes:
+        taken: int32, shape (slots, 2): rows seen, and rows taken, of each slot.
+        chosen: bool, shape (rows,).
+    """
+
+    taken: NDArray[np.int32]
+    chosen: NDArray[np.bool_]
+
+
+class Clamp(NamedTuple):
+    """Bounds of one (customer, group)."""
+
+    rows: int
+    lower: int
+    upper: int
+
+
+@inlined_kernel
+def _mix(word: np.uint64) -> np.uint64:
+    """A bijection of 64 bits in which every input bit moves every output bit (Stafford's Mix13, as in SplitMix64)."""
+    word = (word ^ (word >> _S30)) * _MIX_A
+    word = (word ^ (word >> _S27)) * _MIX_B
+    return word ^ (word >> _S31)
+
+
+@lean_kernel
+def fill_buckets(rows: Rows, sizes: tuple[int, int], shift: int, buckets: Buckets) -> int:
+    """Stable counting sort of rows by `customer >> shift`, so that the table's part in use fits a cache.
+
+    Rows with a negative code or without a value are left out. The order of each customer's rows is kept.
+
+    Args:
+        rows: Rows of one chunk.
+        sizes: Number of customer codes and of group codes.
+        shift: Customers per bucket, as a power of two.
+        buckets: Filled in.
+
+    Returns:
+        Number of rows put into `buckets`, or -1 when a code is too large: then nothing was put there.
+    """
+    customers, groups, values = rows.customers, rows.groups, rows.values
+    valued = values.size > 0
+    weighted = rows.counts.size > 0
+    buckets.offsets[:] = 0
+    for row in range(customers.size):
+        customer = customers[row]
+        if customer >= sizes[0] or groups[row] >= sizes[1]:
+            return -1
+        if customer >= 0 and groups[row] >= 0 and not (valued and values[row] == NO_VALUE):
+            buckets.offsets[np.uint32(customer) >> shift] += 1
+    total = 0
+    for bucket in range(buckets.offsets.size):
+        size = buckets.offsets[bucket]
+        buckets.offsets[bucket] = total
+        total += size
+    for row in range(customers.size):
+        customer = customers[row]
+        group = groups[row]
+        value = values[row] if valued else np.int64(0)
+        if customer >= 0 and group >= 0 and value != NO_VALUE:
+            bucket = np.uint32(customer) >> shift
+            at = np.uint64(buckets.offsets[bucket])
+            buckets.offsets[bucket] += 1
+            buckets.rows[at, 0] = np.int64(customer) << 32 | np.int64(group)
+            buckets.rows[at, 1] = value
+            if weighted:
+                buckets.counts[at] = rows.counts[row]
+    return total
+
+
+@lean_kernel
+def offer_rows(
+    table: Slots, buckets: Buckets, bounds: tuple[int, int], settings: Settings, used: NDArray[np.int64]
+) -> int:
+    """Offer rows `bounds[0]` to `bounds[1]` of `buckets` to the table.
+
+    Rows are looked at in blocks: one pass without branches collects those under their customer's limit, a second pass places them. Limits
+    only fall, so the first pass never turns away a row that the second would have placed.
+
+    Args:
+        table: Changed in place.
+        buckets: Rows with codes inside the table.
+        bounds: First row, and one past the last.
+        settings: L0 and the method.
+        used: `used[0]` slots of the arena are taken.
+
+    Returns:
+        One past the last row done. Less than `bounds[1]`: the arena is full; enlarge it and call again from there.
+    """
+    heads, places, slots, words = table.heads, table.places, table.slots, table.group_words
+    rows, queue = buckets.rows, buckets.queue
+    weighted = buckets.counts.size > 0
+    begin, total = bounds
+    while begin < total:
+        end = min(begin + queue.size, total)
+        waiting = 0
+        for row in range(begin, end):
+            key = np.uint64(rows[np.uint64(row), 0])
+            queue[waiting] = row - begin
+            priority = _mix(heads[key >> _S32, 0] ^ words[key & _LOW])
+            waiting += np.int64(priority <= heads[key >> _S32, 1])
+        for place in range(waiting):
+            row = begin + queue[place]
+            key = np.uint64(rows[np.uint64(row), 0])
+            customer = key >> _S32
+            group = np.int64(key & _LOW)
+            start = places[customer, 0]
+            size = places[customer, 1]
+            at = np.int64(-1)
+            for slot in range(start, start + size):
+                if slots[np.uint64(slot), 0] >> 32 == group:
+                    at = slot
+                    break
+            if at < 0:
+                word = heads[customer, 0]
+                if size < settings.l0:
+                    if size == 0 or (size >= FIRST_ROOM and size & (size - 1) == 0):
+                        fresh = used[0]
+                        room = min(max(FIRST_ROOM, 2 * size), settings.l0)
+                        if fresh + room > slots.shape[0]:
+                            return row
+                        for step in range(size):
+                            slots[fresh + step, 0] = slots[start + step, 0]
+                            slots[fresh + step, 1] = slots[start + step, 1]
+                        used[0] = fresh + room
+                        places[customer, 0] = fresh
+                        start = fresh
+                    at = start + size
+                    size += 1
+                    places[customer, 1] = size
+                    if settings.uniform == 1 and size == settings.l0:
+                        slots[np.uint64(at), 0] = group << 32
+                        _, heads[customer, 1], _ = _largest(table, word, start, size)
+                elif settings.uniform == 1:
+                    priority = _mix(word ^ words[key & _LOW])
+                    if priority > heads[customer, 1]:
+                        continue
+                    at, limit, second = _largest(table, word, start, size)
+                    if priority == limit and group > slots[np.uint64(at), 0] >> 32:
+                        continue
+                    heads[customer, 1] = max(priority, second)
+                else:
+                    continue
+                slots[np.uint64(at), 0] = group << 32
+                slots[np.uint64(at), 1] = 0
+            count = slots[np.uint64(at), 0] & COUNT_LIMIT
+            more = np.int64(1)
+            if weighted:
+                more = np.int64(buckets.counts[row])
+            slots[np.uint64(at), 0] += min(more, COUNT_LIMIT - count)
+            slots[np.uint64(at), 1] += rows[np.uint64(row), 1]
+        begin = end
+    return total
+
+
+@inlined_kernel
+def _largest(table: Slots, word: np.uint64, start: int, size: int) -> tuple[int, np.uint64, np.uint64]:
+    """Among `size` slots from `start`: that of the largest (priority, group code), its priority, and the next largest priority."""
+    slots, words = table.slots, table.group_words
+    best = start
+    best_priority = _mix(word ^ words[np.uint64(slots[np.uint64(start), 0]) >> _S32])
+    second = np.uint64(0)
+    for slot in range(start + 1, start + size):  # without branches: who is larger cannot be foretold
+        priority = _mix(word ^ words[np.uint64(slots[np.uint64(slot), 0]) >> _S32])
+        best = slot if priority > best_priority else best
+        second = max(second, min(best_priority, priority))
+        best_priority = max(best_priority, priority)
+    if second == best_priority:
+        for slot in range(start, start + size):
+            priority = _mix(word ^ words[np.uint64(slots[np.uint64(slot), 0]) >> _S32])
+            if (
+                priority == best_priority
+                and slots[np.uint64(slot), 0] >> 32 > slots[np.uint64(best), 0] >> 32
+            ):
+                best = slot
+    return best, best_priority, second
+
+
+@lean_kernel
+def settle(
+    table: Slots,
+    clamp: Clamp,
+    counts: NDArray[np.int64],
+    sums: NDArray[np.int64],
+    customers: NDArray[np.int64],
+) -> None:
+    """Clamp every slot and add it to its group.
+
+    Claim: taking one customer out changes at most L0 entries of each result; one entry of `counts` by at most `clamp.rows`, of
+    `customers` by at most 1, of `sums` by at most `max(|lower|, |upper|)`.
+
+    Precondition: the number of customers times `max(|bound|)` is below 2^63, which `Contribution` guarantees before any data is read.
+
+    Argument: an entry is the plain sum, over customers, of a term that depends on this customer's slots alone, and a customer has at most
+    L0 slots. The terms are clamped, so the claim holds even where a customer's total wrapped modulo 2^64.
+    """
+    for customer in range(table.places.shape[0]):
+        start = table.places[customer, 0]
+        for slot in range(start, start + table.places[customer, 1]):
+            group = table.slots[slot, 0] >> 32
+            counts[group] += min(table.slots[slot, 0] & COUNT_LIMIT, clamp.rows)
+            sums[group] += min(max(table.slots[slot, 1], clamp.lower), clamp.upper)
+            customers[group] += 1
+
+
+@lean_kernel
+def choose_rows(table: Slots, buckets: Buckets, count: int, limit: int, key: np.uint64, marks: Marks) -> None:
+    """Mark a uniform sample of at most `limit` rows of each slot's (customer, group).
+
+    Knuth's selection sampling (The Art of Computer Programming 3.4.2, algorithm S): of `n` rows, row `j` is taken with probability
+    `(limit - already taken) / (n - j)`, by a random word keyed with the salt, the customer, the group and `j`.
+
+    Claim: a customer's chosen rows depend on this customer's rows, their order and the salt, never on anybody else; at most `limit` a slot.
+
+    Precondition: `table` was filled by offering exactly these rows, once, and no count saturated; `marks.taken` began as zeros.
+
+    Args:
+        table: The filled table.
+        buckets: Rows whose value is their row number.
+        count: Number of rows in `buckets`.
+        limit: Largest number of rows per (customer, group).
+        key: Secret word of the salt, for rows only.
+        marks: Filled in.
+    """
+    for row in range(count):
+        pair = np.uint64(buckets.rows[row, 0])
+        customer = pair >> _S32
+        word = _mix(table.heads[customer, 0] ^ table.group_words[pair & _LOW])
+        if word > table.heads[customer, 1]:
+            continue
+        start = table.places[customer, 0]
+        for slot in range(start, start + table.places[customer, 1]):
+            if table.slots[slot, 0] >> 32 == np.int64(pair & _LOW):
+                seen = np.int64(marks.taken[slot, 0])
+                left = np.uint64((table.slots[slot, 0] & COUNT_LIMIT) - seen)
+                random = _mix(_mix(word ^ key) + _STRIDE * np.uint64(seen + 1)) >> _S32
+                if np.int64((random * left) >> _S32) < limit - marks.taken[slot, 1]:
+                    marks.taken[slot, 1] += 1
+                    marks.chosen[buckets.rows[row, 1]] = True
+                marks.taken[slot, 0] = seen + 1
+                break
+
+
+@lean_kernel
+def round_to_lattice(
+    values: NDArray[np.float64], numerator: float, denominator: float, limit: int, out: NDArray[np.int64]
+) -> None:
+    """`out = rint(values * denominator / numerator)`, saturated at ±`limit`; NaN becomes `NO_VALUE`.
+
+    Each row is rounded by itself, so rounding moves no sensitivity.
+    """
+    ceiling = float(limit)
+    for row in range(values.size):
+        scaled = np.rint(values[row] * denominator / numerator)
+        if np.isnan(values[row]):
+            out[row] = NO_VALUE
+        elif scaled >= ceiling:
+            out[row] = limit
+        elif scaled <= -ceiling:
+            out[row] = -limit
+        else:
+            out[row] = np.int64(scaled)
+
+
+@lean_kernel
+def scale_to_lattice(values: NDArray[np.int64], per_unit: int, limit: int, out: NDArray[np.int64]) -> None:
+    """`out = values * per_unit`, exactly, saturated at ±`limit`."""
+    bound = limit // per_unit
+    for row in range(values.size):
+        if values[row] > bound:
+            out[row] = limit
+        elif values[row] < -bound:
+            out[row] = -limit
+        else:
+            out[row] = values[row] * per_unit
+
+
+@lean_kernel
+def code_range(
+    values: NDArray[np.int64], low: int, codes: NDArray[np.int32], present: NDArray[np.bool_]
+) -> None:
+    """`codes = values - low`, and mark the codes that occur. `present` spans the range of the values."""
+    for row in range(values.size):
+        code = values[row] - low
+        codes[row] = code
+        present[code] = True
+
+
+@lean_kernel
+def rename_codes(codes: NDArray[np.int32], renamed: NDArray[np.int32]) -> None:
+    """`codes = renamed[codes]` in place; negative codes stay. `renamed` covers every code."""
+    for row in range(codes.size):
+        if codes[row] >= 0:
+            codes[row] = renamed[codes[row]]
+
+
+@inlined_kernel
+def _sip_round(
+    v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
+    """One SipRound."""
+    v0 = v0 + v1
+    v1 = ((v1 << _S13) | (v1 >> _S51)) ^ v0
+    v0 = (v0 << _S32) | (v0 >> _S32)
+    v2 = v2 + v3
+    v3 = ((v3 << _S16) | (v3 >> _S48)) ^ v2
+    v0 = v0 + v3
+    v3 = ((v3 << _S21) | (v3 >> _S43)) ^ v0
+    v2 = v2 + v1
+    v1 = ((v1 << _S17) | (v1 >> _S47)) ^ v2
+    v2 = (v2 << _S32) | (v2 >> _S32)
+    return v0, v1, v2, v3
+
+
+@lean_kernel
+def siphash_words(
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    key_0: np.uint64,
+    key_1: np.uint64,
+    out: NDArray[np.uint64],
+) -> None:
+    """SipHash-2-4 (Aumasson and Bernstein, 2012) of the byte strings `data[offsets[i]:offsets[i + 1]]`, little-endian words."""
+    for item in range(out.size):
+        begin = offsets[item]
+        length = offsets[item + 1] - begin
+        v0 = key_0 ^ _SIP_0
+        v1 = key_1 ^ _SIP_1
+        v2 = key_0 ^ _SIP_2
+        v3 = key_1 ^ _SIP_3
+        whole = length // 8
+        for block in range(whole + 1):
+            word = np.uint64(0)
+            if block < whole:
+                for byte in range(8):
+                    word |= np.uint64(data[begin + 8 * block + byte]) << np.uint64(8 * byte)
+            else:
+                word = np.uint64(length & 0xFF) << _S56
+                for byte in range(length - 8 * whole):
+                    word |= np.uint64(data[begin + 8 * block + byte]) << np.uint64(8 * byte)
+            v3 ^= word
+            v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+            v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+            v0 ^= word
+        v2 ^= _SIP_END
+        for _ in range(4):
+            v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
+        out[item] = v0 ^ v1 ^ v2 ^ v3
