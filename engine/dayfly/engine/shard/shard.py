@@ -13,8 +13,11 @@ from dayfly.engine.decisions import DeadLetter, Decisions, OrderMade, Recall, Re
 from dayfly.engine.errors import ShardError
 from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import (
+    Arrive,
+    Confirm,
     ConsentGiven,
     ConsentWithdrawn,
+    Depart,
     Erase,
     FragmentEnded,
     Input,
@@ -30,6 +33,7 @@ from dayfly.engine.shard import (
     kernels_layout,
     kernels_run,
     kernels_settle,
+    moving,
     publishing,
     snapshots,
 )
@@ -79,6 +83,7 @@ class Shard:
         self.reader = Reader(self.arrays)
         self.orders = Orders(self.arrays, self.consents, self.reader)
         self.waiting = WaitingRoom()
+        self.moves = moving.Moves()
         self.aliases: dict[int, list[bytes]] = {}
         self._out = _Outbox()
         self._batch: EventBatch | None = None
@@ -222,6 +227,14 @@ class Shard:
                 self._given_back(self.orders.give_back(item.order_id, unopened=item.unopened))
             case Tick():
                 pass
+            case Depart():
+                ended = moving.depart(self, item)
+                if ended:
+                    self._out.recalls += recalls(ended, self._next(), self.clock_ms, "merged")
+            case Arrive():
+                moving.arrive(self, item)
+            case Confirm():
+                self.moves.outbox.pop(item.number, None)
             case EventBatch():
                 raise ShardError("an event batch must be applied as events; this is a defect of the shard")
             case _:
@@ -288,6 +301,7 @@ class Shard:
             self.consents.forget(person)
             identity.erase(self.arrays, person, names)
         self.waiting.forget(names)
+        self.moves.forget(names)
         identity.forget_unused_texts(self.arrays)
         self._set_waiting()
 

@@ -5,6 +5,7 @@ first use. So a shard that was restored and one that never stopped have equal sn
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from dayfly.engine.catalog import NULL, FieldType
 from dayfly.engine.errors import SnapshotError
-from dayfly.engine.events import LENGTH_BITS, EventBatch
+from dayfly.engine.events import LENGTH_BITS, Event, EventBatch
 from dayfly.engine.shard import kernels_layout, kernels_windows
 from dayfly.engine.shard.batches import single_event
 from dayfly.engine.shard.kernels_lines import line_key
@@ -28,7 +29,7 @@ from dayfly.privacy.consent import PersonConsents
 if TYPE_CHECKING:
     from dayfly.engine.shard.shard import Shard
 
-__all__ = ["read", "write"]
+__all__ = ["add_waiting", "array_of", "bytes_of", "packed_history", "read", "waiting_columns", "write"]
 
 _MAGIC: Final = b"dayfly-shard-1\n"
 _DIGEST_BYTES: Final = 32
@@ -37,8 +38,8 @@ _PEOPLE_COLUMNS: Final = [kernels_layout.CONSENT_SEEN, kernels_layout.ALIVE, ker
 Words = npt.NDArray[np.int64]
 
 
-class _Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Wire form. Arrays are little-endian bytes; columns are named in `write`."""
+class _Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Wire form. Arrays are little-endian bytes; columns are named in `write`. Only what moves between shards has defaults."""
 
     policy_version: int
     policy_digest: bytes
@@ -60,6 +61,10 @@ class _Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     orders: list[LiveOrder]
     fired: list[tuple[int, str, int]]
     waiting: dict[str, bytes]
+    guests: list[bytes] = []
+    departures: int = 0
+    outbox: dict[int, bytes] = {}
+    arrived: dict[int, int] = {}
 
 
 def write(shard: "Shard") -> bytes:
@@ -68,7 +73,7 @@ def write(shard: "Shard") -> bytes:
     core, policy = arrays.core, shard.policy
     now = int(core.control[kernels_layout.CLOCK])
     people = core.people[: int(core.control[kernels_layout.PEOPLE])]
-    history, values, text = _history(shard, now)
+    history, values, text = packed_history(shard, _kept(shard, now))
     members = core.world.members
     members = members[(members[:, 0] > 0) & ((members[:, 1] != 0) | (members[:, 3] != 0)), :6]
     members[np.ix_(members[:, 1] == 0, [2, 5])] = (
@@ -80,27 +85,32 @@ def write(shard: "Shard") -> bytes:
         tag_names=tuple(tag.name for tag in arrays.compiled.tags),
         clock_ms=now,
         sequence=int(core.control[kernels_layout.SEQUENCE]),
-        people=_bytes(people[:, _PEOPLE_COLUMNS]),
-        names=_bytes(core.names[: len(people)]),
-        ids=_bytes(_sorted_ids(core.ids.keys)),
+        people=bytes_of(people[:, _PEOPLE_COLUMNS]),
+        names=bytes_of(core.names[: len(people)]),
+        ids=bytes_of(_sorted_ids(core.ids.keys)),
         aliases={person: sorted(names) for person, names in sorted(shard.aliases.items())},
-        seen=_bytes(_sorted_ids(core.seen.keys[core.seen.values[:, VALUE] > now])),
-        history=_bytes(history),
-        values=_bytes(values),
+        seen=bytes_of(_sorted_ids(core.seen.keys[core.seen.values[:, VALUE] > now])),
+        history=bytes_of(history),
+        values=bytes_of(values),
         text=text,
-        members=_bytes(members[np.argsort(members[:, 0])]),
-        timers=_bytes(arrays.live_timers()),
+        members=bytes_of(members[np.argsort(members[:, 0])]),
+        timers=bytes_of(arrays.live_timers()),
         consents=[(person, state.to_bytes()) for person, state in sorted(shard.consents.states.items())],
         watched=sorted((person, *who) for person, who in shard.consents.watched.items()),
         orders=[order for order in shard.orders.live.values() if order.expires_at_ms > now],
         fired=sorted((person, name, at) for (person, name), at in shard.orders.last_fired.items()),
-        waiting=_waiting(shard),
+        waiting=waiting_columns(shard, shard.waiting.in_order()),
+        guests=sorted(shard.moves.guests),
+        departures=shard.moves.departures,
+        outbox=dict(sorted(shard.moves.outbox.items())),
+        arrived=dict(sorted(shard.moves.arrived.items())),
     )
     body = _MAGIC + msgspec.msgpack.encode(image)
     return body + hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest()
 
 
-def _bytes(array: npt.NDArray[np.generic]) -> bytes:
+def bytes_of(array: npt.NDArray[np.generic]) -> bytes:
+    """An array as little-endian bytes."""
     return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
 
 
@@ -111,14 +121,24 @@ def _sorted_ids(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return rows[order]
 
 
-def _history(shard: "Shard", now_ms: int) -> tuple[Words, Words, bytes]:
-    """Live events by arrival (time, person, type, channel, start of values, digest), their values, and the texts in order of first use."""
-    core, catalog = shard.arrays.core, shard.policy.catalog
+def _kept(shard: "Shard", now_ms: int) -> Words:
+    """Rows of the live events, by arrival."""
+    core = shard.arrays.core
     events = core.history[: int(core.control[kernels_layout.EVENTS])]
     kept = (events[:, kernels_layout.H_PERSON] >= 0) & (
         events[:, kernels_layout.H_TIME] > now_ms - shard.policy.settings.history_ms
     )
-    events = events[kept]
+    return events[kept]
+
+
+def packed_history(shard: "Shard", events: Words) -> tuple[Words, Words, bytes]:
+    """Rows of the history (time, person, type, channel, start of values, digest), their values, and the texts by first use.
+
+    Args:
+        shard: Whose history it is.
+        events: int64[n, 8], rows of it.
+    """
+    core, catalog = shard.arrays.core, shard.policy.catalog
     width = np.array([len(kind.fields) for kind in catalog.types], np.int64)[events[:, kernels_layout.H_TYPE]]
     starts = np.cumsum(width) - width
     source = np.repeat(events[:, kernels_layout.H_VALUES] - starts, width) + np.arange(int(width.sum()))
@@ -166,11 +186,12 @@ _COLUMNS: Final = (
 )
 
 
-def _waiting(shard: "Shard") -> dict[str, bytes]:
+def waiting_columns(shard: "Shard", waiting: Iterable[Event]) -> dict[str, bytes]:
+    """Columns of events that wait, by name."""
     catalog = shard.policy.catalog
-    events = [event for event in shard.waiting.in_order() if catalog.type_index(event.type) >= 0]
+    events = [event for event in waiting if catalog.type_index(event.type) >= 0]
     batch = EventBatch.from_events(events, catalog)
-    return {name: _bytes(getattr(batch, name)) for name, _, _ in _COLUMNS}
+    return {name: bytes_of(getattr(batch, name)) for name, _, _ in _COLUMNS}
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -211,7 +232,11 @@ def read(shard: "Shard", data: bytes) -> None:
         shard.orders.add(order)
     shard.consents.watched.update({person: (who, source) for person, who, source in image.watched})
     shard.orders.last_fired.update({(person, name): at for person, name, at in image.fired})
-    _read_waiting(shard, image)
+    add_waiting(shard, image.waiting)
+    shard.moves.guests.update(image.guests)
+    shard.moves.departures = image.departures
+    shard.moves.outbox.update(image.outbox)
+    shard.moves.arrived.update(image.arrived)
 
 
 def _image(data: bytes) -> _Image:
@@ -232,14 +257,15 @@ def _image(data: bytes) -> _Image:
         ) from error
 
 
-def _array(data: bytes, kind: type[np.generic], width: int) -> npt.NDArray[np.generic]:
+def array_of(data: bytes, kind: type[np.generic], width: int) -> npt.NDArray[np.generic]:
+    """What `bytes_of` wrote, with so many columns."""
     flat = np.frombuffer(data, np.dtype(kind).newbyteorder("<")).astype(kind)
     return flat if width == 1 else flat.reshape(-1, width)
 
 
 def _read_people(shard: "Shard", image: _Image) -> None:
     arrays = shard.arrays
-    columns, names = _array(image.people, np.int64, 3), _array(image.names, np.uint64, 2)
+    columns, names = array_of(image.people, np.int64, 3), array_of(image.names, np.uint64, 2)
     control = arrays.core.control
     control[kernels_layout.CLOCK], control[kernels_layout.SEQUENCE] = image.clock_ms, image.sequence
     while len(arrays.core.people) < len(columns) + 16:
@@ -251,8 +277,8 @@ def _read_people(shard: "Shard", image: _Image) -> None:
     core.people[: len(columns), kernels_layout.LAST_EVENT] = -1
     core.people[: len(columns), kernels_layout.NEWEST] = NULL
     core.names[: len(columns)] = names
-    _fill_ids(shard, "ids", _array(image.ids, np.uint64, 3).astype(np.uint64))
-    _fill_ids(shard, "seen", _array(image.seen, np.uint64, 3).astype(np.uint64))
+    _fill_ids(shard, "ids", array_of(image.ids, np.uint64, 3).astype(np.uint64))
+    _fill_ids(shard, "seen", array_of(image.seen, np.uint64, 3).astype(np.uint64))
     shard.aliases.update(image.aliases)
 
 
@@ -269,8 +295,8 @@ def _fill_ids(shard: "Shard", name: Literal["ids", "seen"], rows: npt.NDArray[np
 
 def _read_history(shard: "Shard", image: _Image) -> None:
     arrays = shard.arrays
-    rows = _array(image.history, np.int64, 7)
-    values = _array(image.values, np.int64, 1).astype(np.int64)
+    rows = array_of(image.history, np.int64, 7)
+    values = array_of(image.values, np.int64, 1).astype(np.int64)
     text = np.frombuffer(image.text, np.uint8)
     arrays.make_room_for_strings(len(values), len(text))
     starts = np.ascontiguousarray(rows[:, 4]).astype(np.int64)
@@ -300,7 +326,7 @@ def _read_history(shard: "Shard", image: _Image) -> None:
 
 
 def _read_memberships(shard: "Shard", image: _Image) -> None:
-    for row in _array(image.members, np.int64, 6):
+    for row in array_of(image.members, np.int64, 6):
         shard.arrays.grow()
         world = shard.arrays.core.world
         key = int(row[0]) - 1
@@ -310,7 +336,7 @@ def _read_memberships(shard: "Shard", image: _Image) -> None:
 
 def _read_timers(shard: "Shard", image: _Image) -> None:
     arrays = shard.arrays
-    timers = _array(image.timers, np.int64, 2)
+    timers = array_of(image.timers, np.int64, 2)
     control = arrays.core.control
     heap = np.zeros((len(timers) + len(arrays.core.heap), 2), np.int64)
     heap[: len(timers)] = timers
@@ -321,8 +347,9 @@ def _read_timers(shard: "Shard", image: _Image) -> None:
     arrays.core = arrays.core._replace(heap=heap)
 
 
-def _read_waiting(shard: "Shard", image: _Image) -> None:
-    columns = {name: _array(image.waiting[name], kind, width) for name, kind, width in _COLUMNS}
+def add_waiting(shard: "Shard", waiting: Mapping[str, bytes]) -> None:
+    """Let events wait that `waiting_columns` wrote down."""
+    columns = {name: array_of(waiting[name], kind, width) for name, kind, width in _COLUMNS}
     count = len(columns["time_ms"])
     batch = EventBatch(
         **columns,  # type: ignore[arg-type]
