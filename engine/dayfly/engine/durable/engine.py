@@ -24,7 +24,7 @@ from dayfly.privacy.errors import InvalidArgument
 from dayfly.privacy.fragments import DeletionReceipt, Lease, LeaseRequest
 from dayfly.privacy.keys import KeyProvider
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "check_payloads", "check_pseudonym", "check_type"]
 
 PSEUDONYM_BYTES: Final = 16
 
@@ -104,7 +104,7 @@ class Engine:
     def submit_later(self, payloads: Sequence[bytes], channel: str) -> "Future[Receipt]":
         """As `submit`, without waiting: the future resolves when the events are durable."""
         future: Future[Receipt] = Future()
-        taken = _payloads(payloads)
+        taken = check_payloads(payloads)
         self._running.put(Work(None, future, taken, channel, max(1, len(taken))))
         return future
 
@@ -124,20 +124,20 @@ class Engine:
 
     def consent(self, subject: bytes, record: ConsentRecord) -> None:
         """Record a consent act of a person."""
-        _pseudonym(subject)
-        _of_type(ConsentRecord, record=record)
+        check_pseudonym(subject)
+        check_type(ConsentRecord, record=record)
         self._apply(lambda now_ms: [ConsentGiven(now_ms, subject, record)])
 
     def withdraw(self, subject: bytes, *, purpose: str = "*", topic: str = "*") -> None:
         """Withdraw consent: when this returns, tags and live fragments under it are gone and their keys destroyed."""
-        _pseudonym(subject)
-        _of_type(str, purpose=purpose, topic=topic)
+        check_pseudonym(subject)
+        check_type(str, purpose=purpose, topic=topic)
         self._apply(lambda now_ms: [ConsentWithdrawn(now_ms, subject, purpose, topic)])
 
     def merge(self, subject: bytes, other: bytes) -> None:
         """Two pseudonyms are one person; `subject` stays."""
-        _pseudonym(subject)
-        _pseudonym(other)
+        check_pseudonym(subject)
+        check_pseudonym(other)
         self._apply(lambda now_ms: [Merge(now_ms, subject, other)])
 
     def publish(self, policy: Policy) -> None:
@@ -146,7 +146,7 @@ class Engine:
         Raises:
             ShardError: it does not compile; nothing was changed.
         """
-        _of_type(Policy, policy=policy)
+        check_type(Policy, policy=policy)
         self._apply(lambda now_ms: [Publish(now_ms, policy)])
 
     def erase(self, subject: bytes) -> ErasureCertificate:
@@ -158,7 +158,7 @@ class Engine:
         Returns:
             A certificate: what was destroyed and when, signed with the key of the tombstone log.
         """
-        _pseudonym(subject)
+        check_pseudonym(subject)
         return self._running.erasures.erase(subject, self._running.do)
 
     def _apply(self, inputs: Callable[[int], list[Input]]) -> None:
@@ -240,7 +240,7 @@ class Engine:
         Raises:
             InvalidArgument: an expectation names no declared channel, or is no number above zero.
         """
-        _of_type(Watched, watched=watched)
+        check_type(Watched, watched=watched)
         self._running.board.watch(watched)
 
     def snapshot(self) -> int:
@@ -279,7 +279,7 @@ class Engine:
         self.close()
 
 
-def _payloads(payloads: Sequence[bytes]) -> tuple[bytes, ...]:
+def check_payloads(payloads: Sequence[bytes]) -> tuple[bytes, ...]:
     """Payloads, checked before they are queued: what is wrong with one call must not reach the calls beside it.
 
     Raises:
@@ -294,7 +294,7 @@ def _payloads(payloads: Sequence[bytes]) -> tuple[bytes, ...]:
     return tuple(payloads)
 
 
-def _pseudonym(subject: bytes) -> None:
+def check_pseudonym(subject: bytes) -> None:
     """Refuse what is no pseudonym.
 
     Raises:
@@ -307,7 +307,7 @@ def _pseudonym(subject: bytes) -> None:
         )
 
 
-def _of_type(kind: type, **values: object) -> None:
+def check_type(kind: type, **values: object) -> None:
     """Refuse arguments of another type.
 
     Raises:

@@ -14,7 +14,7 @@ from dayfly.engine.errors import EngineFailed
 from dayfly.engine.intake import RejectedEvent
 from dayfly.privacy.errors import DayflyError
 
-__all__ = ["Loop", "Receipt"]
+__all__ = ["Loop", "Receipt", "groups_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Loop:
             if now_ms >= self._next_tick_ms:
                 self._next_tick_ms = now_ms + self._settings.tick_ms
                 self._host.note(self._host.engine.apply([], now_ms))
-            for group in _groups(works):
+            for group in groups_of(works):
                 answers += self._answers(group, now_ms)
             turn = self._host.end_turn()
         except BaseException as error:
@@ -151,7 +151,7 @@ def _failure(error: BaseException) -> EngineFailed:
     return failure
 
 
-def _groups(works: Sequence[Work]) -> Iterator[list[Work]]:
+def groups_of(works: Sequence[Work]) -> Iterator[list[Work]]:
     """Neighbours that can be taken in with one call: payloads of one channel."""
     group: list[Work] = []
     for work in works:

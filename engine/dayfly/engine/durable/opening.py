@@ -26,7 +26,7 @@ from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
 from dayfly.engine.durable.views import AuditFile, Views, heal_views
 from dayfly.engine.durable.work import Work, WorkQueue
-from dayfly.engine.errors import EngineClosed, EngineFailed, LogFailed, RunError, StoreError
+from dayfly.engine.errors import EngineClosed, EngineFailed, LogFailed, RunError, StoreError, StoreForeign
 from dayfly.engine.health.collect import Board
 from dayfly.engine.health.reporter import Reporter
 from dayfly.engine.intake import IntakeKeys
@@ -48,7 +48,7 @@ from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 from dayfly.privacy.fragments.tombstones.log import TombstoneLog
 from dayfly.privacy.keys import KeyName, KeyProvider, ProbeDayKeys, SlotKeys
 
-__all__ = ["Outside", "Running", "engine_keys", "open_store", "series_of"]
+__all__ = ["Outside", "Running", "engine_keys", "open_folder", "open_store", "series_of"]
 
 T = TypeVar("T")
 
@@ -299,7 +299,7 @@ def open_store(
     """Open or make a store; see `Engine.open`."""
     now_ms = outside.now_ms()
     with ExitStack() as stack:
-        slots = _folder(folder, keys, policy, outside, stack)
+        slots = open_folder(folder, keys, policy, outside, stack)
         secrets = engine_keys(keys, slots, now_ms)
         files = Snapshots(folder / "snapshots", slots, tenant=keys.tenant_id, disk=outside.disk)
         oldest = oldest_position(folder / "log", slots, tenant=keys.tenant_id)
@@ -335,11 +335,25 @@ def open_store(
         return running
 
 
-def _folder(
-    folder: Path, keys: KeyProvider, policy: Policy | None, outside: Outside, stack: ExitStack
+def open_folder(
+    folder: Path,
+    keys: KeyProvider,
+    policy: Policy | None,
+    outside: Outside,
+    stack: ExitStack,
+    *,
+    shards: int = 1,
 ) -> SlotKeys:
-    """Check, or make, the folder; lock it; open its data keys."""
+    """Check, or make, the folder; lock it; open its data keys.
+
+    Raises:
+        StoreForeign: another tenant's store, or one of another number of shards.
+    """
     marker = StoreMarker.find(folder)
+    if marker is not None and marker.shards != shards:
+        raise StoreForeign(
+            f"shards={shards} must be {marker.shards}, which {str(folder)!r} was made with; open it with that number"
+        )
     if marker is None and policy is None:
         raise RunError(f"policy=None must be given for a new store in {str(folder)!r}; pass its first policy")
     if marker is None:
@@ -351,7 +365,7 @@ def _folder(
         "now_ms": outside.now_ms,
     }
     if marker is None:
-        StoreMarker.create(folder, tenant=keys.tenant_id, created_ms=outside.now_ms())
+        StoreMarker.create(folder, tenant=keys.tenant_id, created_ms=outside.now_ms(), shards=shards)
     else:
         StoreMarker.read(folder, tenant=keys.tenant_id)
     path = folder / KEY_FILE

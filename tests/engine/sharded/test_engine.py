@@ -1,0 +1,201 @@
+"""The sharded engine over real processes: close and open, crashes of a child and of all, moves between processes."""
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from dayfly.engine.delivery.items import FragmentReady
+from dayfly.engine.durable import Engine, EngineSettings, FeedItem, Outside, TagChanged
+from dayfly.engine.errors import EngineFailed, StoreForeign
+from dayfly.engine.generator.times import iso_ms
+from dayfly.engine.sharded.engine import ShardedEngine
+from dayfly.engine.sharded.process import ProcessClient
+from dayfly.engine.store import LogSettings
+from dayfly.privacy.fragments import CrmClient
+from dayfly.privacy.fragments.wire import thumbprint
+from dayfly.privacy.keys import BareSeal, FileKeyProvider
+from tests.engine.runtime.world import CHINA, EUROPE, ISSUER, LEASE_URL, consent_record, furniture
+
+SHARDS = 2
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Store:
+    """One sharded store, its keys and its CRMs, on the machine's clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "store"
+        keys = folder / "keys"
+        keys.mkdir(mode=0o700)
+        path = keys / "shop.keys"
+        self.keys = FileKeyProvider.create(
+            path, "shop", seal=BareSeal(), random_bytes=os.urandom, now_ms=now_ms()
+        )
+        self.opener = partial(FileKeyProvider.open, path, seal=BareSeal(), random_bytes=os.urandom)
+        self.crm_keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in (CHINA, EUROPE)}
+        self.recipients = {name: thumbprint(key.public_key()) for name, key in self.crm_keys.items()}
+        self.numbers = itertools.count()
+        self.outside = Outside(issuer=ISSUER, lease_url=LEASE_URL, log=LogSettings(segment_bytes=1 << 20))
+        self.engine: ShardedEngine
+
+    def open(self, shards: int = SHARDS, **options: Any) -> ShardedEngine:
+        self.engine = ShardedEngine.open(
+            self.folder,
+            self.opener,
+            shards=shards,
+            recipients=self.recipients,
+            settings=EngineSettings(tick_ms=20),
+            outside=self.outside,
+            **options,
+        )
+        return self.engine
+
+    def person(self, user: str) -> bytes:
+        return self.keys.pseudonyms().current("user", user).value
+
+    def anonymous(self, name: str) -> bytes:
+        return self.keys.pseudonyms().current("anonymous", name).value
+
+    def call(self, kind: str, **members: Any) -> bytes:
+        return orjson.dumps(
+            {"type": kind, "messageId": f"m-{next(self.numbers)}", "timestamp": iso_ms(now_ms()), **members}
+        )
+
+    def view(self, material: str, **who: str) -> bytes:
+        properties = {"product_id": "p", "category": "sofa", "material": material, "price": 4_000}
+        return self.call("track", event="Product Viewed", properties=properties, **who)
+
+    def allow(self, subject: bytes) -> None:
+        self.engine.consent(subject, consent_record(subject, now_ms()))
+
+    def users(self, shard: int) -> Iterator[str]:
+        """Users who live in a shard."""
+        routes = self.engine._desk.router.routes
+        return (user for n in itertools.count() if routes.home(self.person(user := f"u-{n}")) == shard)
+
+    def process(self, shard: int) -> ProcessClient:
+        client = self.engine._ports[shard].client
+        assert isinstance(client, ProcessClient)
+        return client
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path)
+    yield made
+    if hasattr(made, "engine"):
+        made.engine.close()
+
+
+def everything(engine: ShardedEngine, after: tuple[int, ...] = (0,) * SHARDS) -> list[FeedItem]:
+    found = []
+    with engine.fragments(after) as feed:
+        while (item := feed.get(timeout_seconds=0.3)) is not None:
+            found.append(item)
+    return found
+
+
+def entered(engine: ShardedEngine, subject: bytes) -> list[str]:
+    return [
+        item.change.tag
+        for item in everything(engine)
+        if isinstance(item, TagChanged) and item.change.subject == subject and item.change.change == "enter"
+    ]
+
+
+MATERIALS = ("leather", "fabric", "velvet")
+
+
+def test_a_life_over_two_processes(store: Store) -> None:
+    engine = store.open(policy=furniture())
+    mine = [next(store.users(shard)) for shard in range(SHARDS)]
+    for user in mine:
+        store.allow(store.person(user))
+        receipt = engine.submit([store.view(material, userId=user) for material in MATERIALS], "app")
+        assert list(receipt.positions) == [engine._desk.router.routes.home(store.person(user))]
+    fragments = [item for item in everything(engine) if isinstance(item, FragmentReady)]
+    assert len(fragments) >= SHARDS
+    for user in mine:
+        assert entered(engine, store.person(user))
+    fragment = fragments[0]
+    client = CrmClient(
+        jwks=engine.jwks(),
+        issuer=ISSUER,
+        audience=fragment.audience,
+        key=store.crm_keys[fragment.audience],
+        lease_url=LEASE_URL,
+        random_bytes=os.urandom,
+    )
+    verified = client.verify(fragment.token, now_ms())
+    pending = client.lease_request(verified, now_ms(), engine.nonce(fragment.jti))
+    opened = client.open(verified, pending, engine.lease(pending.request), now_ms())
+    assert opened.values
+    assert engine.explain_all(fragment.jti)
+    before = everything(engine)
+    engine.close()
+    engine = store.open()
+    after = everything(engine)
+    assert [item for item in after if item in before] == sorted_like(after, before)
+    origins = {note.partition("\n")[0] for note in engine.checkpoints()}
+    assert len(origins) == SHARDS
+    engine.erase(store.person(mine[0]))
+    engine.close()
+    with pytest.raises(StoreForeign, match="shards=3 must be 2"):
+        store.open(shards=3)
+    with pytest.raises(StoreForeign, match="shards=1 must be 2"):
+        Engine.open(store.folder, store.keys, recipients=store.recipients)
+
+
+def sorted_like(after: list[FeedItem], before: list[FeedItem]) -> list[FeedItem]:
+    return [item for item in after if item in before] if all(item in after for item in before) else []
+
+
+def test_who_is_linked_moves_with_its_past(store: Store) -> None:
+    engine = store.open(policy=furniture())
+    routes = engine._desk.router.routes
+    user = next(store.users(0))
+    name = next(n for n in (f"a-{i}" for i in itertools.count()) if routes.home(store.anonymous(n)) == 1)
+    store.allow(store.person(user))
+    store.allow(store.anonymous(name))
+    engine.submit([store.view(material, anonymousId=name) for material in MATERIALS[:2]], "app")
+    repeated = store.view("oak", anonymousId=name)
+    engine.submit([repeated], "app")
+    engine.submit([store.call("identify", userId=user, anonymousId=name)], "app")
+    assert routes.home(store.anonymous(name)) == 0
+    engine.submit([store.view(MATERIALS[2], userId=user)], "app")
+    tags = entered(engine, store.person(user))
+    assert tags, "three materials in all: two before the move, one after"
+    engine.submit([repeated], "app")
+    engine.close()
+    engine = store.open()
+    assert engine._desk.router.routes.home(store.anonymous(name)) == 0
+    assert len(engine.erase(store.person(user))) == 3
+
+
+def test_a_dead_shard_fails_its_own_calls_only(store: Store) -> None:
+    engine = store.open(policy=furniture())
+    mine = [next(store.users(shard)) for shard in range(SHARDS)]
+    for user in mine:
+        store.allow(store.person(user))
+    engine.submit([store.view("oak", userId=mine[1])], "app")
+    os.kill(store.process(1).pid, signal.SIGKILL)
+    with pytest.raises(EngineFailed, match="shard=1 must be running"):
+        engine.submit([store.view("leather", userId=mine[1])], "app")
+    engine.submit([store.view("leather", userId=mine[0])], "app")
+    engine.close()
+    engine = store.open()
+    for material in ("fabric", "velvet"):
+        engine.submit([store.view(material, userId=mine[1])], "app")
+    assert entered(engine, store.person(mine[1])), "the view before the crash still counts"
