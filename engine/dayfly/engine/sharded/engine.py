@@ -255,6 +255,17 @@ class ShardedEngine:
         self._queue.put(Work(run, future, weight=weight))
         return future.result()
 
+    # --- by shard ---------------------------------------------------------------------------------------------------
+
+    def shard_of(self, subject: bytes) -> int:
+        """Number of the shard that a pseudonym lives in now."""
+        check_pseudonym(subject)
+        return self._desk.router.routes.home(subject)
+
+    def tell(self, shard: int, inputs: Sequence[Input], now_ms: int) -> None:
+        """Tell one shard many inputs at once, all of persons who live there; durable when it returns."""
+        self._do(lambda _: self._ports[shard].apply(inputs, now_ms))
+
     # --- fragments --------------------------------------------------------------------------------------------------
 
     def fragments(self, after: Positions | None = None) -> ShardedSubscription:
