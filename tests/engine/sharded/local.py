@@ -45,9 +45,7 @@ class LocalShard:
     def confirm(self, item: Confirm) -> None:
         self.tell([item], item.at_ms)
 
-    def seen(
-        self, ids: npt.NDArray[np.uint64], received_ms: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.bool_]:
+    def seen(self, ids: npt.NDArray[np.uint64], received_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         return seen_before(self.shard, ids, received_ms)
 
     def outbox(self) -> Sequence[bytes]:
@@ -97,7 +95,9 @@ class LocalShards:
         """Every shard from its snapshot, and the routes from the shards."""
         for port in self.ports:
             port.restart()
+        moves = self.router.moves
         self.router = Router(self.ports, Routes([guests_of(port.shard) for port in self.ports]))
+        self.router.moves = moves
 
     def shard_of(self, subject: bytes) -> Shard:
         return self._home(subject).shard

@@ -3,16 +3,22 @@
 import random
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dayfly.engine.decisions import Decisions
+from dayfly.engine.errors import ShardError
+from dayfly.engine.events import Event, EventBatch
+from dayfly.engine.inputs import Arrive, Depart, Merge
 from dayfly.engine.shard import Shard
+from dayfly.engine.shard.moving import read_parcel
+from tests.engine.shard import house
 from tests.engine.sharded.local import LocalShards
 from tests.engine.workload import Mix, as_batches, pseudonym, random_inputs, random_policy
 
-SOME = Mix(observed=0.1, merge=0.02, erase=0.006, link=0.03, consent=0.05, tie=0.0, future=0.03, duplicate=0.05)
+SOME = Mix(observed=0.1, merge=0.03, erase=0.006, link=0.1, consent=0.05, tie=0.0, future=0.05, duplicate=0.1)
 
 
 def changes(decisions: Iterable[Decisions]) -> Counter[Any]:
@@ -24,11 +30,17 @@ def changes(decisions: Iterable[Decisions]) -> Counter[Any]:
     )
 
 
-def counted(decisions: Iterable[Decisions]) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for made in decisions:
-        found.update(made.counts)
-    return found
+def orders(decisions: Iterable[Decisions]) -> Counter[Any]:
+    """Orders without what is made of sequence numbers, and without those that they replace: a move recalls them."""
+    return Counter(
+        (made.at_ms, made.order.subject, made.order.rule.id, made.order.fields, made.order.expires_at_ms)
+        for decision in decisions
+        for made in decision.orders
+    )
+
+
+def counted(decisions: Iterable[Decisions], name: str) -> int:
+    return sum(made.counts.get(name, 0) for made in decisions)
 
 
 def live(seed: int, *, events: int, people: int, tags: int, shards: int = 3, edits: int = 2) -> int:
@@ -41,15 +53,138 @@ def live(seed: int, *, events: int, people: int, tags: int, shards: int = 3, edi
         several.apply(part, now_ms)
         found = several.decisions()
         assert changes(found) == changes([expected])
-        assert counted(found)["accepted"] == expected.counts.get("accepted", 0)
+        assert orders(found) == orders([expected])
+        for name in ("accepted", "too_late", "too_far_ahead", "not_collected", "undeclared"):
+            assert counted(found, name) == counted([expected], name), name
         if rng.random() < 0.05:
             several.restart()
+    for shard in (one, *(port.shard for port in several.ports)):
+        shard.consents.note_repeats()  # a move notes them earlier than a shard that nobody leaves
     for person in range(people):
         subject = pseudonym(person)
         assert several.shard_of(subject).tags(subject) == one.tags(subject)
+        assert several.shard_of(subject).consents_of(subject) == one.consents_of(subject)
     return several.router.moves
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_every_change_is_that_of_one_shard(seed: int) -> None:
-    live(seed, events=300, people=20, tags=30)
+    assert live(seed, events=300, people=40, tags=30) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_every_change_of_a_longer_life_is_that_of_one_shard(seed: int) -> None:
+    live(seed, events=800, people=10 + seed % 50, tags=30 + seed % 20, shards=2 + seed % 4, edits=seed % 5)
+
+
+# --- one move -------------------------------------------------------------------------------------------------------------
+
+
+def far_apart(shards: LocalShards) -> tuple[bytes, bytes]:
+    """Two pseudonyms whose homes differ."""
+    home = shards.router.routes.home
+    first = pseudonym(0)
+    return first, next(name for name in map(pseudonym, range(1, 100)) if home(name) != home(first))
+
+
+def told(shards: LocalShards, *events: Event) -> list[Decisions]:
+    shards.apply([EventBatch.from_events(events, house.CATALOG)], events[-1].received_ms)
+    return shards.decisions()
+
+
+def test_an_event_seen_before_the_move_is_a_duplicate_after_it() -> None:
+    shards = LocalShards(house.policy(), 2)
+    ann, ben = far_apart(shards)
+    view = house.event("view", 0, ben)
+    assert counted(told(shards, view), "accepted") == 1
+    shards.apply([Merge(house.START + 1, ann, ben)], house.START + 1)
+    again = replace(view, received_ms=house.START + 2)
+    assert counted(told(shards, again), "accepted") == 0
+    shards.restart()
+    assert counted(told(shards, again), "accepted") == 0
+
+
+def test_a_link_that_waits_for_its_time_finds_both() -> None:
+    one, shards = Shard(house.policy()), LocalShards(house.policy(), 2)
+    ann, ben = far_apart(shards)
+    cat = next(
+        name
+        for name in map(pseudonym, range(1, 100))
+        if shards.router.routes.home(name) == shards.router.routes.home(ben)
+    )
+    ahead = house.event("view", house.MINUTE, ann, received=0, link=ben)
+    carries_off = house.event("view", 1, cat, link=ben)
+    for item in (house.event("view", -1, ben), ahead, carries_off):
+        told(shards, item)
+        one.apply([EventBatch.from_events([item], house.CATALOG)], item.received_ms)
+    shards.apply([], house.START + house.HOUR)
+    one.apply([], house.START + house.HOUR)
+    names = {name for name in (ann, ben, cat) if set(one.names_of(name)) == set(one.names_of(ann))}
+    assert names == {ann, ben, cat}
+    assert set(shards.shard_of(ann).names_of(ann)) == names
+    assert len({shards.router.routes.home(name) for name in names}) == 1
+
+
+def test_a_crash_between_departure_and_arrival_loses_nobody() -> None:
+    shards = LocalShards(house.policy(), 2)
+    ann, ben = far_apart(shards)
+    told(shards, house.event("view", 0, ben))
+    source, to = shards.router.routes.home(ben), shards.router.routes.home(ann)
+    shards.ports[source].depart(Depart(house.START, (ben,), source, to))
+    shards.restart()
+    assert shards.router.heal(house.START) == 1
+    assert shards.router.routes.home(ben) == to
+    assert not shards.ports[source].outbox()
+    assert len(shards.shard_of(ben).names_of(ben)) == 1
+    assert shards.shard_of(ben).arrays.core.people[0, 3] == 1
+
+
+def test_a_parcel_that_comes_twice_changes_nothing() -> None:
+    shards = LocalShards(house.policy(), 2)
+    ann, ben = far_apart(shards)
+    told(shards, house.event("view", 0, ben))
+    source, to = shards.router.routes.home(ben), shards.router.routes.home(ann)
+    parcel = shards.ports[source].depart(Depart(house.START, (ben,), source, to))
+    shards.ports[to].arrive(Arrive(house.START, parcel))
+    before = shards.ports[to].shard.snapshot()
+    shards.restart()
+    shards.router.heal(house.START)
+    assert shards.ports[to].shard.snapshot() == before
+
+
+def test_live_orders_are_recalled_by_a_move() -> None:
+    shards = LocalShards(house.policy(), 2)
+    ann, ben = far_apart(shards)
+    shards.apply([house.grant(ben)], house.START)
+    made = told(shards, house.event("order", 1, ben, order_id="o", status="paid", total=1))
+    (order,) = (made.order for decision in made for made in decision.orders)
+    shards.apply([Merge(house.START + 2, ann, ben)], house.START + 2)
+    (recall,) = (recall for decision in shards.decisions() for recall in decision.recalls)
+    assert (recall.reason, recall.order_ids) == ("merged", (order.order_id,))
+
+
+def test_a_parcel_of_another_policy_is_refused() -> None:
+    shards = LocalShards(house.policy(), 2)
+    _, ben = far_apart(shards)
+    source = shards.router.routes.home(ben)
+    parcel = shards.ports[source].depart(Depart(house.START, (ben,), source, 1 - source))
+    other = Shard(house.policy(version=2))
+    with pytest.raises(ShardError, match="must be the one in force"):
+        other.apply([Arrive(house.START, parcel)], house.START)
+
+
+def test_somebody_known_already_is_refused() -> None:
+    shards = LocalShards(house.policy(), 2)
+    _, ben = far_apart(shards)
+    told(shards, house.event("view", 0, ben))
+    source = shards.router.routes.home(ben)
+    parcel = shards.ports[source].depart(Depart(house.START, (ben,), source, 1 - source))
+    told(shards, house.event("view", 0, ben))
+    with pytest.raises(ShardError, match="must be unknown here"):
+        shards.ports[source].arrive(Arrive(house.START, parcel))
+
+
+def test_bytes_that_are_no_parcel_are_refused() -> None:
+    with pytest.raises(ShardError, match="must be readable"):
+        read_parcel(b"\xc1")

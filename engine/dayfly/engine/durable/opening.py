@@ -295,8 +295,9 @@ def open_store(
     settings: EngineSettings,
     outside: Outside,
     progress: Callable[[int], object] | None,
+    shards: int = 1,
 ) -> Running:
-    """Open or make a store; see `Engine.open`."""
+    """Open or make a store; see `Engine.open`. `shards` is the number of stores that share yearly head-counts."""
     now_ms = outside.now_ms()
     with ExitStack() as stack:
         slots = open_folder(folder, keys, policy, outside, stack)
@@ -326,7 +327,7 @@ def open_store(
             expected_people=settings.expected_people,
         )
         base = _Base(folder, keys.tenant_id, log, files, slots, secrets, recovered, stack)
-        running = _assembled(base, recipients, settings, outside)
+        running = _assembled(base, recipients, settings, outside, shards=shards)
         stack.callback(running.abandon)
         running.start(policy)
         if pending := running.erasures.pending():
@@ -390,7 +391,12 @@ class _Base:
 
 
 def _assembled(
-    base: _Base, recipients: Mapping[str, str], settings: EngineSettings, outside: Outside
+    base: _Base,
+    recipients: Mapping[str, str],
+    settings: EngineSettings,
+    outside: Outside,
+    *,
+    shards: int,
 ) -> Running:
     """All parts, wired together."""
     folder, log, secrets, recovered, stack = base.folder, base.log, base.secrets, base.recovered, base.stack
@@ -424,6 +430,7 @@ def _assembled(
         settings=outside.fragments,
         tap=host.tap,
         resume=Resume(recovered.shard, standing.transfers, standing.audit, graves),
+        shards=shards,
     )
     host.use(engine, lineage, graves)
     feed = Feed(

@@ -141,6 +141,7 @@ class MemoryEngine:
         settings: Limits of the fragment service.
         tap: Sees the inputs of each `apply`, the instant after it and what was decided, for a log.
         resume: What to go on from; `policy` is then the one in force there, and `tombstones` not used.
+        shards: Number of engines that share the yearly head-counts of transfers; see `Gate`.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class MemoryEngine:
         settings: ServiceSettings | None = None,
         tap: Callable[[Sequence[Input], int, Decisions], None] | None = None,
         resume: Resume | None = None,
+        shards: int = 1,
     ) -> None:
         self._lock = threading.RLock()
         self._keys = keys
@@ -176,7 +178,9 @@ class MemoryEngine:
             keys=keys.signing,
             recipients=recipients,
             pairwise_sub=Pairwise(keys.pairwise),
-            gate=Gate(lambda: self.shard.policy, self.shard.consents_of, self.transfers, self.audit),
+            gate=Gate(
+                lambda: self.shard.policy, self.shard.consents_of, self.transfers, self.audit, shards=shards
+            ),
             note_signer=keys.notes,
             lease_url=lease_url,
             random_bytes=random_bytes,

@@ -64,7 +64,7 @@ class Parcel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         number: 1, 2, 3, ... over the life of `source`.
         names: All pseudonyms that move, also those that nobody is known by.
         clock_ms, sequence: Of the source when they left.
-        policy_digest: Of the policy in force there.
+        policy: Version and digest of the policy in force there.
     """
 
     format: int
@@ -74,7 +74,7 @@ class Parcel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names: list[bytes]
     clock_ms: int
     sequence: int
-    policy_digest: bytes
+    policy: tuple[int, bytes]
     people: list[_Person]
     waiting: dict[str, bytes]
 
@@ -109,7 +109,9 @@ def read_parcel(data: bytes) -> Parcel:
     try:
         parcel = msgspec.msgpack.decode(data, type=Parcel)
     except msgspec.MsgspecError as error:
-        raise ShardError(f"parcel of {len(data)} bytes must be readable: {error}; restore the store") from error
+        raise ShardError(
+            f"parcel of {len(data)} bytes must be readable: {error}; restore the store"
+        ) from error
     if parcel.format != _FORMAT:
         raise ShardError(f"parcel format={parcel.format} must be {_FORMAT}; use the release that wrote it")
     return parcel
@@ -124,7 +126,9 @@ def depart(shard: "Shard", item: Depart) -> list[LiveOrder]:
     Somebody whom a waiting event will make one with them goes along, since that merge must find both.
     """
     names = _together(shard, item.subjects)
-    people = list(dict.fromkeys(person for name in names if (person := identity.find(shard.arrays, name)) >= 0))
+    people = list(
+        dict.fromkeys(person for name in names if (person := identity.find(shard.arrays, name)) >= 0)
+    )
     taken = set(names)
     shard.moves.departures += 1
     core = shard.arrays.core
@@ -136,7 +140,7 @@ def depart(shard: "Shard", item: Depart) -> list[LiveOrder]:
         names=names,
         clock_ms=shard.clock_ms,
         sequence=int(core.control[kernels_layout.SEQUENCE]),
-        policy_digest=shard.policy.digest,
+        policy=(shard.policy.version, shard.policy.digest),
         people=[_packed(shard, person) for person in people],
         waiting=waiting_columns(
             shard, [event for event in shard.waiting.in_order() if event.subject in taken]
@@ -232,7 +236,7 @@ def arrive(shard: "Shard", item: Arrive) -> None:
 
 
 def _check(shard: "Shard", parcel: Parcel) -> None:
-    if parcel.policy_digest != shard.policy.digest:
+    if parcel.policy != (shard.policy.version, shard.policy.digest):
         raise ShardError(
             f"policy of parcel number={parcel.number} must be the one in force; publish to all shards, then move"
         )
@@ -293,7 +297,10 @@ def _room(shard: "Shard", events: int, values: int) -> tuple[int, int]:
     arrays = shard.arrays
     control = arrays.core.control
     first, offset = int(control[kernels_layout.EVENTS]), int(control[kernels_layout.VALUES])
-    while len(arrays.core.history) < first + events + 1 or len(arrays.core.world.rows.values) < offset + values + 1:
+    while (
+        len(arrays.core.history) < first + events + 1
+        or len(arrays.core.world.rows.values) < offset + values + 1
+    ):
         control[kernels_layout.EVENTS] = min(first + events, len(arrays.core.history))
         control[kernels_layout.VALUES] = min(offset + values, len(arrays.core.world.rows.values))
         arrays.grow()

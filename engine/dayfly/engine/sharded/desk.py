@@ -96,7 +96,9 @@ class Desk:
     def _payloads(self, group: Sequence[Work], now_ms: int) -> None:
         payloads = [payload for work in group for payload in work.payloads]
         result = self.intake.segment(payloads, group[0].channel, now_ms)
-        dead = [(int(one.place.removeprefix("payload ").partition(",")[0]), one) for one in result.dead_letters]
+        dead = [
+            (int(one.place.removeprefix("payload ").partition(",")[0]), one) for one in result.dead_letters
+        ]
 
         def receipts(positions: dict[int, int]) -> None:
             start = 0
@@ -180,4 +182,3 @@ def _pass_on(source: "Future[Any]", target: "Future[Any]") -> None:
         target.set_result(source.result())
     else:
         target.set_exception(error)
-

@@ -51,7 +51,9 @@ class ShardedEngine:
         of somebody who moves are recalled.
     """
 
-    def __init__(self, ports: Sequence[Port], desk: Desk, queue: WorkQueue, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, ports: Sequence[Port], desk: Desk, queue: WorkQueue, folder: Path, stack: ExitStack
+    ) -> None:
         self._ports: Final = ports
         self._desk: Final = desk
         self._queue: Final = queue
@@ -78,7 +80,10 @@ class ShardedEngine:
             folder: The store's folder.
             keys: Opens the tenant's keys; called in every process, so it must be picklable.
             shards: How many; a store keeps the number that it was made with.
-            policy, recipients, settings, outside: As of `Engine.open`, picklable.
+            policy: As of `Engine.open`.
+            recipients: As of `Engine.open`.
+            settings: As of `Engine.open`.
+            outside: As of `Engine.open`, picklable.
             start: Starts a shard; by default in a process of its own.
 
         Raises:
@@ -92,6 +97,7 @@ class ShardedEngine:
                 MemberSpec(
                     (path := folder / f"shard-{number:02}"),
                     number,
+                    shards,
                     keys,
                     None if policy is None or StoreMarker.find(path) is not None else policy.source,
                     recipients,
@@ -107,9 +113,7 @@ class ShardedEngine:
                     opened.result()
             probes = secrets.probes(ProbeDayKeys(slots))
             engine = cls._assembled(clients, folder, settings, outside)
-            engine._prepare(
-                IntakeKeys(secrets.pseudonyms(), secrets.key(KeyName.DIGEST), probes), policy
-            )
+            engine._prepare(IntakeKeys(secrets.pseudonyms(), secrets.key(KeyName.DIGEST), probes), policy)
             engine._stack.push(stack.pop_all())
             return engine
 
@@ -250,7 +254,7 @@ class ShardedEngine:
     def _home(self, subject: bytes) -> Port:
         return self._ports[self._desk.router.routes.home(subject)]
 
-    def _do(self, run: Callable[[int], object], *, weight: int = 1) -> Any:  # noqa: ANN401 - whatever `run` returns
+    def _do(self, run: Callable[[int], object], *, weight: int = 1) -> Any:
         future: Future[Any] = Future()
         self._queue.put(Work(run, future, weight=weight))
         return future.result()
@@ -344,7 +348,7 @@ class ShardedEngine:
     def _all(self, name: str) -> tuple[Any, ...]:
         return tuple(future.result() for future in [client.call(name) for client in self._clients()])
 
-    def _first(self, name: str, miss: type[Exception], *args: object) -> Any:  # noqa: ANN401 - whatever the call returns
+    def _first(self, name: str, miss: type[Exception], *args: object) -> Any:
         """The answer of the one shard that has it; of the first shard's refusal where none has."""
         asked = [client.call(name, *args) for client in self._clients()]
         errors: list[BaseException] = []
@@ -386,4 +390,3 @@ def _closing(stack: ExitStack, client: Client) -> Client:
     """Have a client closed at the end."""
     stack.callback(client.close)
     return client
-

@@ -70,7 +70,11 @@ class ShardedSubscription:
         except queue.Empty:
             return None
         if isinstance(item, Exception):
-            raise item if isinstance(item, EngineError) else EngineClosed(f"engine=<closed> must be open: {item}")
+            raise (
+                item
+                if isinstance(item, EngineError)
+                else EngineClosed(f"engine=<closed> must be open: {item}")
+            )
         self.shard = shard
         self.position = (*self.position[:shard], item.position, *self.position[shard + 1 :])
         return item

@@ -40,6 +40,7 @@ class MemberSpec:
     Attributes:
         folder: Its own.
         number: 0, 1, 2, ...
+        shards: How many there are.
         keys: Opens the tenant's keys.
         policy: Source of the policy in force; None for that of the store.
         recipients: Audience to key thumbprint.
@@ -48,6 +49,7 @@ class MemberSpec:
 
     folder: Path
     number: int
+    shards: int
     keys: Keys
     policy: bytes | None
     recipients: Mapping[str, str]
@@ -72,10 +74,10 @@ class ShardNotes:
         self._keys: Final = keys
         self._number: Final = number
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the provider has
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._keys, name)
 
-    def notes(self) -> Any:  # noqa: ANN401 - the provider's own type
+    def notes(self) -> Any:
         """The provider's key under ``ORIGIN/shard-NN``."""
         notes = self._keys.notes()
         public: ec.EllipticCurvePublicKey = notes.public
@@ -97,6 +99,7 @@ class Member:
             settings=spec.settings,
             outside=spec.outside,
             progress=None,
+            shards=spec.shards,
         )
         self.engine: Final = Engine(self._running)
         self._pool: Final = ThreadPoolExecutor(16, f"dayfly-shard-{spec.number:02}")
@@ -162,16 +165,21 @@ class Member:
         """Policy source, guests and outbox, when the store is opened."""
         shard = self._running.host.engine.shard
         return (
-            lambda _: (shard.policy.source, guests_of(shard), list(shard.moves.outbox.values()), shard.clock_ms)
+            lambda _: (
+                shard.policy.source,
+                guests_of(shard),
+                list(shard.moves.outbox.values()),
+                shard.clock_ms,
+            )
         ), 1
 
     def _erase(self, subject: bytes) -> "Future[Any]":
         """Erase a person: its place in the queue is taken now, what takes long is done beside it."""
         told: Future[Callable[[int], Any]] = Future()
         first: Future[Any] = Future()
-        self._running.put(Work(lambda now_ms: told.result()(now_ms), first))
+        self._running.put(Work(partial(_do_told, told), first))
 
-        def do(run: Callable[[int], Any]) -> Any:  # noqa: ANN401 - whatever `run` returns
+        def do(run: Callable[[int], Any]) -> Any:
             if told.done():
                 return self._running.do(run)
             told.set_result(run)
@@ -192,3 +200,8 @@ class Member:
 
     def _ask_check(self, after: int) -> None:
         self._running.feed.subscribe(after).close()
+
+
+def _do_told(told: "Future[Callable[[int], Any]]", now_ms: int) -> Any:
+    """Do what is told by then."""
+    return told.result()(now_ms)

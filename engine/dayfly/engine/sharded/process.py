@@ -9,7 +9,6 @@ import pickle
 import signal
 import threading
 import time
-
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -166,5 +165,3 @@ def _portable(error: BaseException) -> BaseException:
     except Exception:  # noqa: BLE001 - whatever an error's constructor raises
         return EngineError(f"{type(error).__name__}: {error}")
     return copy if type(copy) is type(error) else EngineError(str(error))
-
-
