@@ -33,17 +33,21 @@ def run(*, quick: bool) -> list[Row]:
     people, rounds, batches = (20_000, 6, 100) if quick else (200_000, 10, 400)
     policy = bench_policy(TAGS)
     source = Stream(people, (2 + 2 * rounds) * batches * BATCH, 48 * HOUR_MS).batches(BATCH)
-    with bench_store(policy, people) as alone, bench_store(policy, people) as split:
-        with alone.open() as one, _open(split) as several:
-            alone.enrol(one)
-            _enrol(several, split)
-            rates: tuple[list[float], list[float]] = [], []
-            with quiet_heap():
-                for number in range(rounds + 1):
-                    for engine, store, found in zip((one, several), (alone, split), rates, strict=True):
-                        seconds = _sent(engine, store.clock, list(islice(source, batches)))
-                        if number:
-                            found.append(batches * BATCH / seconds)
+    with (
+        bench_store(policy, people) as alone,
+        bench_store(policy, people) as split,
+        alone.open() as one,
+        _open(split) as several,
+        quiet_heap(),
+    ):
+        alone.enrol(one)
+        _enrol(several, split)
+        rates: tuple[list[float], list[float]] = [], []
+        for number in range(rounds + 1):
+            for engine, store, found in zip((one, several), (alone, split), rates, strict=True):
+                seconds = _sent(engine, store.clock, list(islice(source, batches)))
+                if number:
+                    found.append(batches * BATCH / seconds)
     single, double = (median(found) for found in rates)
     return [
         Row(

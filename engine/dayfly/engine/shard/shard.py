@@ -221,24 +221,26 @@ class Shard:
                 self._erase(item.subject)
             case Publish():
                 self._publish(compiled[id(item)])
-            case OrderRefused():
-                self._given_back(self.orders.give_back(item.order_id, unopened=True))
-            case FragmentEnded():
-                self._given_back(self.orders.give_back(item.order_id, unopened=item.unopened))
+            case OrderRefused() | FragmentEnded():
+                unopened = isinstance(item, OrderRefused) or item.unopened
+                self._given_back(self.orders.give_back(item.order_id, unopened=unopened))
             case Tick():
                 pass
-            case Depart():
-                ended = moving.depart(self, item)
-                if ended:
-                    self._out.recalls += recalls(ended, self._next(), self.clock_ms, "merged")
-            case Arrive():
-                moving.arrive(self, item)
-            case Confirm():
-                self.moves.outbox.pop(item.number, None)
+            case Depart() | Arrive() | Confirm():
+                self._moved(item)
             case EventBatch():
                 raise ShardError("an event batch must be applied as events; this is a defect of the shard")
             case _:
                 assert_never(item)
+
+    def _moved(self, item: Depart | Arrive | Confirm) -> None:
+        """One step of a move between shards."""
+        if isinstance(item, Arrive):
+            moving.arrive(self, item)
+        elif isinstance(item, Confirm):
+            self.moves.outbox.pop(item.number, None)
+        elif ended := moving.depart(self, item):
+            self._out.recalls += recalls(ended, self._next(), self.clock_ms, "merged")
 
     def _given(self, item: ConsentGiven) -> None:
         """Take a record in; one that names another person is a dead letter, for nobody may consent for somebody else."""

@@ -52,14 +52,29 @@ class ShardedEngine:
     """
 
     def __init__(
-        self, ports: Sequence[Port], desk: Desk, queue: WorkQueue, folder: Path, stack: ExitStack
+        self,
+        clients: Sequence[Client],
+        keys: IntakeKeys,
+        folder: Path,
+        *,
+        policy: Policy | None,
+        settings: EngineSettings,
+        now_ms: Callable[[], int],
+        stack: ExitStack,
     ) -> None:
-        self._ports: Final = ports
-        self._desk: Final = desk
-        self._queue: Final = queue
+        self._ports: Final = [Port(client) for client in clients]
+        self._keys: Final = keys
         self._folder: Final = folder
         self._stack: Final = stack
         self._closed = False
+        states = [client.call("state").result() for client in clients]
+        router = Router(self._ports, Routes([guests for _, guests, _, _ in states]))
+        clock = SteadyClock(now_ms, start_ms=max(state[3] for state in states))
+        self._queue: Final = WorkQueue(
+            max_events=settings.max_waiting_events, patience_seconds=settings.patience_seconds
+        )
+        self._desk: Final = Desk(self._ports, router, self._queue, clock, settings.max_batch_events)
+        self._prepare(policy, clock())
 
     @classmethod
     def open(
@@ -112,36 +127,29 @@ class ShardedEngine:
                 if opened is not None:
                     opened.result()
             probes = secrets.probes(ProbeDayKeys(slots))
-            engine = cls._assembled(clients, folder, settings, outside)
-            engine._prepare(IntakeKeys(secrets.pseudonyms(), secrets.key(KeyName.DIGEST), probes), policy)
-            engine._stack.push(stack.pop_all())
+            kept = ExitStack()
+            engine = cls(
+                clients,
+                IntakeKeys(secrets.pseudonyms(), secrets.key(KeyName.DIGEST), probes),
+                folder,
+                policy=policy,
+                settings=settings,
+                now_ms=outside.now_ms,
+                stack=kept,
+            )
+            kept.push(stack.pop_all())
             return engine
 
-    @classmethod
-    def _assembled(
-        cls, clients: Sequence[Client], folder: Path, settings: EngineSettings, outside: Outside
-    ) -> Self:
-        ports = [Port(client) for client in clients]
-        states = [port.client.call("state").result() for port in ports]
-        router = Router(ports, Routes([guests for _, guests, _, _ in states]))
-        clock = SteadyClock(outside.now_ms, start_ms=max(state[3] for state in states))
-        router.heal(clock())
-        queue = WorkQueue(max_events=settings.max_waiting_events, patience_seconds=settings.patience_seconds)
-        desk = Desk(ports, router, queue, clock, settings.max_batch_events)
-        return cls(ports, desk, queue, folder, ExitStack())
-
-    def _prepare(self, keys: IntakeKeys, policy: Policy | None) -> None:
-        """Make all shards follow one policy, and start."""
-        self._keys = keys
-        sources = [port.client.call("state").result()[0] for port in self._ports]
+    def _prepare(self, policy: Policy | None, now_ms: int) -> None:
+        """Finish half-done moves, make all shards follow one policy, and start."""
+        self._desk.router.heal(now_ms)
+        sources = [policy_from_source(port.client.call("state").result()[0]) for port in self._ports]
         pending = self._folder / PUBLISHING
-        wanted = policy
-        if wanted is None and pending.exists():
-            wanted = policy_from_source(pending.read_bytes())
-        if wanted is None:
-            wanted = policy_from_source(sources[0])
-        if any(policy_from_source(source).digest != wanted.digest for source in sources):
-            self._publish(wanted, 0)
+        if policy is None and pending.exists():
+            policy = policy_from_source(pending.read_bytes())
+        wanted = policy or sources[0]
+        if any(source.digest != wanted.digest for source in sources):
+            self._publish(wanted, now_ms)
         pending.unlink(missing_ok=True)
         self._use(wanted)
         self._desk.start()
