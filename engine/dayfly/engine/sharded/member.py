@@ -153,11 +153,6 @@ class Member:
         moves = self._running.host.engine.shard.moves
         return moves.outbox[moves.departures]
 
-    def _queue_seen(self, ids: bytes, received_ms: bytes) -> tuple[Callable[[int], bytes], int]:
-        rows = np.frombuffer(ids, np.uint64).reshape(-1, 2)
-        instants = np.frombuffer(received_ms, np.int64)
-        return (lambda _: seen_before(self._running.host.engine.shard, rows, instants).tobytes()), 1
-
     def _queue_names(self, subject: bytes) -> tuple[Callable[[int], tuple[bytes, ...]], int]:
         return (lambda _: self._running.host.engine.shard.names_of(subject)), 1
 
@@ -191,6 +186,15 @@ class Member:
 
     def _ask_holds(self, jti: str) -> bool:
         return jti in self._running.host.standing.alive
+
+    def _ask_seen(self, ids: bytes, received_ms: bytes) -> bytes:
+        """Asked about persons who have moved away: what this shard took in of them is all in the table by now.
+
+        The table only ever gains rows, or is replaced as a whole, so that it may be read while the engine goes on.
+        """
+        rows = np.frombuffer(ids, np.uint64).reshape(-1, 2)
+        instants = np.frombuffer(received_ms, np.int64)
+        return seen_before(self._running.host.engine.shard, rows, instants).tobytes()
 
     def _ask_newest(self) -> int:
         return self._running.feed.newest

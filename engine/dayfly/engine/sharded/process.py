@@ -46,6 +46,7 @@ class ProcessClient:
         self.opened: Final[Future[Any]] = Future()
         self._waiting: dict[int, Future[Any]] = {_OPEN: self.opened}
         self._lock: Final = threading.Lock()
+        self._sending: Final = threading.Lock()  # never held by the reader: answers come in while a call waits for room
         self._next = 0
         self._gone = False
         self._reader: Final = threading.Thread(target=self._read, name="dayfly-answers", daemon=True)
@@ -59,18 +60,21 @@ class ProcessClient:
     def call(self, name: str, *args: Any) -> "Future[Any]":
         """As `Member.call`; the future has `EngineFailed` when the child is gone."""
         future: Future[Any] = Future()
-        with self._lock:
-            if self._gone:
-                future.set_exception(self._failure())
-                return future
-            number = self._next
-            self._next += 1
-            self._waiting[number] = future
+        with self._sending:
+            with self._lock:
+                if self._gone:
+                    future.set_exception(self._failure())
+                    return future
+                number = self._next
+                self._next += 1
+                self._waiting[number] = future
             try:
                 self._pipe.send((number, name, args))
             except OSError:
-                del self._waiting[number]
-                future.set_exception(self._failure())
+                with self._lock:
+                    lost = self._waiting.pop(number, None)
+                if lost is not None:
+                    lost.set_exception(self._failure())
         return future
 
     def close(self) -> None:
