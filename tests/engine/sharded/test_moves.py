@@ -14,6 +14,7 @@ from dayfly.engine.events import Event, EventBatch
 from dayfly.engine.inputs import Arrive, Depart, Merge
 from dayfly.engine.shard import Shard
 from dayfly.engine.shard.moving import read_parcel
+from dayfly.privacy.fragments import FragmentOrder
 from tests.engine.shard import house
 from tests.engine.sharded.local import LocalShards
 from tests.engine.workload import Mix, as_batches, pseudonym, random_inputs, random_policy
@@ -108,11 +109,8 @@ def test_an_event_seen_before_the_move_is_a_duplicate_after_it() -> None:
 def test_a_link_that_waits_for_its_time_finds_both() -> None:
     one, shards = Shard(house.policy()), LocalShards(house.policy(), 2)
     ann, ben = far_apart(shards)
-    cat = next(
-        name
-        for name in map(pseudonym, range(1, 100))
-        if shards.router.routes.home(name) == shards.router.routes.home(ben)
-    )
+    home = shards.router.routes.home
+    cat = next(name for name in map(pseudonym, range(1, 100)) if name != ben and home(name) == home(ben))
     ahead = house.event("view", house.MINUTE, ann, received=0, link=ben)
     carries_off = house.event("view", 1, cat, link=ben)
     for item in (house.event("view", -1, ben), ahead, carries_off):
@@ -188,3 +186,43 @@ def test_somebody_known_already_is_refused() -> None:
 def test_bytes_that_are_no_parcel_are_refused() -> None:
     with pytest.raises(ShardError, match="must be readable"):
         read_parcel(b"\xc1")
+
+
+def test_an_event_that_waits_moves_along() -> None:
+    shards = LocalShards(house.policy(), 2)
+    ann, ben = far_apart(shards)
+    told(shards, house.event("view", house.MINUTE, ben, received=0))
+    shards.apply([Merge(house.START + 1, ann, ben)], house.START + 1)
+    assert counted(shards.decisions(), "accepted") == 0
+    shards.restart()
+    shards.apply([], house.START + house.HOUR)
+    assert counted(shards.decisions(), "accepted") == 1
+    assert len(shards.shard_of(ann).waiting) == 0
+
+
+def test_a_cooldown_moves_along_and_versions_go_on_rising() -> None:
+    shards = LocalShards(house.with_trigger(cooldown_seconds=3_600), 2)
+    ann, ben = far_apart(shards)
+    shards.apply([house.grant(ben), house.grant(ann)], house.START)
+    for number in range(20):
+        told(shards, house.event("view", number, ben))
+    (first,) = orders_of(told(shards, house.event("order", 20, ben, order_id="o", status="paid", total=1)))
+    shards.apply([Merge(house.START + 21, ann, ben)], house.START + 21)
+    again = house.event("order", 22, ben, order_id="o", status="paid", total=1)
+    assert not orders_of(told(shards, again))
+    later = house.event("order", 22 + house.HOUR, ben, order_id="o", status="paid", total=1)
+    (second,) = orders_of(told(shards, later))
+    assert second.version > first.version
+
+
+def orders_of(decisions: Iterable[Decisions]) -> list[FragmentOrder]:
+    return [made.order for decision in decisions for made in decision.orders]
+
+
+def test_nobody_arrives_before_the_departure() -> None:
+    shards = LocalShards(house.policy(), 2)
+    ann, ben = far_apart(shards)
+    told(shards, house.event("view", 0, ben))
+    shards._home(ben).tell([], house.START + house.MINUTE)
+    shards.router.bring_together([(ann, ben)], house.START + 1)
+    assert shards.shard_of(ann).clock_ms == house.START + house.MINUTE
