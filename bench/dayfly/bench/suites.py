@@ -21,7 +21,7 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
         "memory_case",
         "start_case",
     ),
-    "durable": ("durable_latency_case", "durable_rate_case", "commit_case", "recovery_case"),
+    "durable": ("durable_latency_case", "durable_rate_case", "cores_case", "commit_case", "recovery_case"),
 }
 """Suite to its cases: names of modules beside this one."""
 

@@ -212,7 +212,7 @@ def test_a_dead_shard_fails_its_own_calls_only(store: Store) -> None:
 def test_a_publication_that_a_crash_cut_short_is_finished_at_the_next_start(store: Store) -> None:
     engine = store.open(policy=furniture())
     engine.close()
-    edited = changed("settings", lambda document: document.update(history="300d"), version=2)
+    edited = changed("settings", lambda document: document.update(history="500d"), version=2)
     (store.folder / PUBLISHING).write_bytes(edited.source)
     engine = store.open()
     sources = {port.client.call("state").result()[0] for port in engine._ports}
@@ -222,7 +222,7 @@ def test_a_publication_that_a_crash_cut_short_is_finished_at_the_next_start(stor
 
 def test_a_policy_reaches_every_shard(store: Store) -> None:
     engine = store.open(policy=furniture())
-    edited = changed("settings", lambda document: document.update(history="300d"), version=2)
+    edited = changed("settings", lambda document: document.update(history="500d"), version=2)
     engine.publish(edited)
     engine.close()
     engine = store.open()

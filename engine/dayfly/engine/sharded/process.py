@@ -46,7 +46,9 @@ class ProcessClient:
         self.opened: Final[Future[Any]] = Future()
         self._waiting: dict[int, Future[Any]] = {_OPEN: self.opened}
         self._lock: Final = threading.Lock()
-        self._sending: Final = threading.Lock()  # never held by the reader: answers come in while a call waits for room
+        self._sending: Final = (
+            threading.Lock()
+        )  # never held by the reader: answers come in while a call waits for room
         self._next = 0
         self._gone = False
         self._reader: Final = threading.Thread(target=self._read, name="dayfly-answers", daemon=True)
