@@ -17,7 +17,7 @@ COVERAGE_FLOOR := 93
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check lint types layers test-nojit test-slow fuzz wheel-test bench docs commands notebook lock format clean
+.PHONY: help setup demo test check lint types layers test-nojit test-slow fuzz crash-storm soak wheel-test bench docs commands notebook lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,12 @@ test-slow: $(DEV) ## the slow tests; DAYFLY_TEST_BUDGET_SECONDS=600 stops starti
 
 fuzz: $(DEV) ## every Hypothesis test with 5,000 examples instead of 50
 	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m hypothesis $(PYTEST_ARGS)
+
+crash-storm: $(DEV) ## kill -9 a busy store RUNS=1000 times at random instants, and compare it with everything that it had said
+	$(BIN)/python -m tests.engine.durable.storm --runs $(or $(RUNS),1000)
+
+soak: $(DEV) ## a steady load with churn for MINUTES=30, memory watched, judged by the oracle at the end
+	$(BIN)/python -m tests.engine.durable.soak --minutes $(or $(MINUTES),30)
 
 wheel-test: $(DEV) ## build the wheel, install it into a new venv, and run the tests against it
 	BIN=$(BIN) sh tools/wheel_test.sh $(PYTEST_ARGS)

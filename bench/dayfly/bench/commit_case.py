@@ -68,6 +68,7 @@ def _sustained(events: int, *, seconds: float) -> Row:
 
         log.on_durable(count)
         begin = time.perf_counter()
+        position = log.append(1, data)
         while time.perf_counter() < begin + seconds:
             position = log.append(1, data)
         log.wait(position)
@@ -98,9 +99,9 @@ def _open_loop(*, seconds: float) -> Row:
             events = FRAME_EVENTS[len(due) % len(FRAME_EVENTS)]
             time.sleep(max(moment - time.perf_counter(), 0))
             due.append(moment)
-            position = log.append(1, bytes(events * EVENT_BYTES))
+            log.append(1, bytes(events * EVENT_BYTES))
             moment += events / RATE
-        log.wait(position)
+        log.wait(log.newest)
         log.turn()  # the callback of the last commit has run
     found.sort()
     p50, p99, p999 = (1e3 * percentile(found, at) for at in (50, 99, 99.9))

@@ -117,7 +117,7 @@ class DurableLoop:
 
         with quiet_heap():
             begun = time.perf_counter()
-            drive(arrivals, serve)
+            drive(arrivals, serve, spin_s=0.0)
             for future in waiting:
                 future.result()
             deadline = time.perf_counter() + 10

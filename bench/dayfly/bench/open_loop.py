@@ -62,6 +62,7 @@ def drive(
     clock: Callable[[], float] = time.perf_counter,
     sleep: Callable[[float], object] = time.sleep,
     max_batch: int = MAX_BATCH,
+    spin_s: float = SPIN_S,
 ) -> Latencies:
     """Serve every event as soon as possible after its planned arrival, in batches of whatever is waiting.
 
@@ -71,6 +72,8 @@ def drive(
         clock: Seconds of a monotonic clock.
         sleep: Waits so many seconds.
         max_batch: Most events of one batch.
+        spin_s: Poll when an arrival is closer than this. 0 where the served work runs on other threads of this process:
+            a polling thread would keep the interpreter from them.
     """
     planned = np.asarray(arrivals, np.float64)
     times = planned.tolist()
@@ -81,8 +84,8 @@ def drive(
         now = clock() - start
         wait = times[at] - now
         if wait > 0:
-            if wait > SPIN_S:
-                sleep(wait - SPIN_S)
+            if wait > spin_s:
+                sleep(wait - spin_s)
             continue
         end = max(end, at)
         while end < len(times) and end - at < max_batch and times[end] <= now:

@@ -23,7 +23,9 @@ __all__ = [
     "DeletionReceipt",
     "DestroyReason",
     "Destroyed",
+    "EnvelopeKeyProvider",
     "ExpiredFragment",
+    "FileKeyProvider",
     "Fragment",
     "FragmentError",
     "FragmentOrder",
@@ -32,6 +34,7 @@ __all__ = [
     "InvalidConsent",
     "InvalidFragment",
     "InvalidReceipt",
+    "KeyProvider",
     "KeyRing",
     "Lease",
     "LeaseReason",
@@ -41,6 +44,7 @@ __all__ = [
     "MintRefused",
     "NonceRequired",
     "OpenedFragment",
+    "PassphraseSeal",
     "PersonConsents",
     "ProbeKeys",
     "Profile",
@@ -69,7 +73,7 @@ __all__ = [
 ]
 
 _HOMES: typing.Final = {
-    "dayfly.privacy.audit": ("AuditLog", "verify_audit"),
+    "dayfly.privacy.audit_log": ("AuditLog", "verify_audit"),
     "dayfly.privacy.consent": (
         "ConsentRecord",
         "ConsentRequest",
@@ -125,6 +129,7 @@ _HOMES: typing.Final = {
         "verify_log_grew",
         "verify_receipt",
     ),
+    "dayfly.privacy.keys": ("EnvelopeKeyProvider", "FileKeyProvider", "KeyProvider", "PassphraseSeal"),
     "dayfly.privacy.transfers": (
         "TransferCounts",
         "TransferTable",
@@ -190,6 +195,7 @@ if typing.TYPE_CHECKING:
         verify_log_grew,
         verify_receipt,
     )
+    from .keys import EnvelopeKeyProvider, FileKeyProvider, KeyProvider, PassphraseSeal
     from .transfers import TransferCounts, TransferTable, decide_transfer, parse_transfer_table
 else:
     __getattr__ = _lazy.loader(__name__, _HOMES)

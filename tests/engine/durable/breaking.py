@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -13,6 +13,8 @@ from dayfly.engine.durable import Engine
 from dayfly.engine.store import Frame, Log, LogSettings, Snapshots
 from dayfly.engine.store.frames import BEGIN, HEAD_BYTES, HEADER_BYTES, decode_head, padded
 from dayfly.privacy.keys import KeyProvider, SlotKeys
+
+from .shop import Shop
 
 ONE_BY_ONE = LogSettings(segment_bytes=1 << 20, align_bytes=512, max_commit_bytes=1)
 """Every frame is a record of its own, so that a crash can part inputs from their effects."""
@@ -93,6 +95,11 @@ def contents(store: Path, keys: KeyProvider) -> Contents:
             store / "log", slots, tenant=keys.tenant_id, after=found[0], settings=ONE_BY_ONE
         ) as log:
             return Contents(*found, tuple(log.frames(found[0])))
+
+
+def quiet(shop: Shop) -> None:
+    """No calls but the test's own wait in the queue: the health report's would be counted with them."""
+    shop.settings = replace(shop.settings, health_seconds=0)
 
 
 @contextmanager

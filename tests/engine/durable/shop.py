@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dayfly.engine.delivery.items import FragmentReady
 from dayfly.engine.durable import Engine, EngineSettings, FeedItem, Outside, Receipt
+from dayfly.engine.errors import EngineClosed, EngineFailed
 from dayfly.engine.generator.times import iso_ms
 from dayfly.engine.policy.model import Policy
-from dayfly.engine.store import LogSettings
-from dayfly.privacy.fragments import CrmClient, LeaseRequest, PendingLease, Verified
+from dayfly.engine.store import LOCAL_DISK, Disk, LogSettings
+from dayfly.privacy.fragments import CrmClient, LeaseRequest, PendingLease, ServiceSettings, Verified
 from dayfly.privacy.fragments.wire import thumbprint
 from dayfly.privacy.keys import BareSeal, FileKeyProvider
 from tests.engine.runtime.world import CHINA, EUROPE, ISSUER, LEASE_URL, T0, consent_record, furniture
@@ -39,7 +41,7 @@ class Shop:
 
     def __init__(self, folder: Path, *, seed: int = 1, **settings: Any) -> None:
         self.random = random.Random(seed)
-        self.folder = folder / "store"
+        self.folder = self.opened = folder / "store"
         self.clock = HandClock()
         self.settings = EngineSettings(**{"tick_ms": 5, "checkpoint_ms": 100, **settings})
         keys = folder / "keys"
@@ -49,19 +51,28 @@ class Shop:
         )
         self.crm_keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in (CHINA, EUROPE)}
         self.numbers = itertools.count()
+        self.disk: Disk = LOCAL_DISK
+        self.fragments = ServiceSettings()
         self.engine: Engine
 
     def open(
         self, folder: Path | None = None, *, policy: Policy | None = None, log: LogSettings = SMALL_LOG
     ) -> Engine:
+        self.opened = folder or self.folder
         self.engine = Engine.open(
-            folder or self.folder,
+            self.opened,
             self.keys,
             policy=policy or furniture(),
             recipients={name: thumbprint(key.public_key()) for name, key in self.crm_keys.items()},
             settings=self.settings,
             outside=Outside(
-                now_ms=self.clock, random_bytes=os.urandom, issuer=ISSUER, lease_url=LEASE_URL, log=log
+                now_ms=self.clock,
+                random_bytes=os.urandom,
+                issuer=ISSUER,
+                lease_url=LEASE_URL,
+                log=log,
+                disk=self.disk,
+                fragments=self.fragments,
             ),
         )
         return self.engine
@@ -69,7 +80,16 @@ class Shop:
     def crashed_copy(self, name: str = "crashed") -> Path:
         """The store as a crash at this moment would leave it: what is on disk, without a close."""
         copy = self.folder.with_name(name)
-        shutil.copytree(self.folder, copy)
+
+        def take(_: int = 0) -> None:
+            shutil.copytree(self.opened, copy, copy_function=_copy_if_there)
+
+        try:
+            self.engine._running.do(
+                take
+            )  # nothing is written meanwhile, so that all files are of one instant
+        except (EngineClosed, EngineFailed):
+            take()
         return copy
 
     # --- what customers do --------------------------------------------------------------------------------------------
@@ -135,6 +155,12 @@ class Shop:
         verified, pending = self.ask(fragment)
         lease = self.engine.lease(pending.request)
         return dict(self.client(fragment.audience).open(verified, pending, lease, self.clock.now_ms).values)
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    """Copy a file, unless it was renamed by a thread that prepares segments."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 def everything(engine: Engine, after: int = 0) -> list[FeedItem]:

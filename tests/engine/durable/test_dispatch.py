@@ -175,6 +175,26 @@ def test_a_feed_that_no_longer_reaches_back_is_followed_from_its_oldest_item(tmp
         assert (dispatcher.gaps, dispatcher.taken, delivery.position) == (1, 1, 9)
 
 
+def test_a_feed_that_runs_away_while_items_are_taken_is_followed_behind_the_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(max_items=2)
+    feed.publish([made(1)])
+    with open_delivery(tmp_path / "delivery.db") as delivery:
+        real = delivery.take
+
+        def slow(items: Any, *, now_ms: int) -> int:
+            if feed.newest == 1:
+                feed.publish([*(tag(number) for number in range(2, 10)), made(10)])
+                feed.close()
+            return real(items, now_ms=now_ms)
+
+        monkeypatch.setattr(delivery, "take", slow)
+        dispatcher = Dispatcher(Feeding(feed), delivery, now_ms=lambda: NOW, on_error=never)
+        dispatcher.run()
+        assert (dispatcher.gaps, dispatcher.taken, delivery.position) == (1, 2, 10)
+
+
 def test_a_feed_that_reaches_back_by_one_has_no_gap(tmp_path: Path) -> None:
     feed = Feed(max_items=1)
     feed.publish([made(1), made(2)])

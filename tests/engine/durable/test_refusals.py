@@ -9,6 +9,8 @@ import pytest
 
 from dayfly.engine.delivery.items import FragmentEnded
 from dayfly.engine.errors import CatalogError, ShardError
+from dayfly.engine.policy.model import Policy
+from dayfly.engine.shard import shard
 from dayfly.privacy.errors import InvalidArgument
 from tests.engine.runtime.world import T0, consent_record, furniture
 
@@ -75,8 +77,11 @@ def test_a_record_or_policy_of_another_type_is_refused(shop: Shop) -> None:
 
 
 def test_a_policy_that_does_not_compile_is_refused_and_deaths_of_that_instant_are_told_all_the_same(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refuse(_policy: Policy) -> None:
+        raise ShardError("policy must compile")
+
     shop = Shop(tmp_path, tick_ms=1_000)
     engine = shop.open()
     shop.allow("u-1")
@@ -85,9 +90,22 @@ def test_a_policy_that_does_not_compile_is_refused_and_deaths_of_that_instant_ar
     shop.clock.now_ms = fragment.expires_at_ms - 2
     shop.act("u-1", "Login")  # the tick of this second is done
     shop.clock.now_ms = fragment.expires_at_ms
-    with pytest.raises(ShardError, match="must name a declared tag"):
-        engine.publish(replace(furniture(), tags=()))
+    monkeypatch.setattr(shard, "compile_policy", refuse)
+    with pytest.raises(ShardError, match="must compile"):
+        engine.publish(furniture())
+    monkeypatch.undo()
     still_works(shop)
     ended = [item for item in everything(engine) if isinstance(item, FragmentEnded)]
     assert [(item.jti, item.reason) for item in ended] == [(fragment.jti, "expired")]
     engine.close()
+
+
+def test_a_policy_whose_documents_do_not_say_what_it_does_is_refused(shop: Shop) -> None:
+    engine = shop.open()
+    for wrong in (replace(furniture(), tags=()), replace(furniture(), source=b"")):
+        with pytest.raises(InvalidArgument, match="must be as it was loaded from its documents"):
+            engine.publish(wrong)
+        with pytest.raises(InvalidArgument, match="must be as it was loaded from its documents"):
+            shop.open(shop.folder.with_name("new"), policy=wrong)
+    shop.engine = engine
+    still_works(shop)

@@ -164,15 +164,34 @@ def test_a_name_is_found_where_an_entry_begins_and_nowhere_else() -> None:
     assert vault_names._places(names, name) == [12, 24]
 
 
+def test_names_of_an_older_period_leave_memory(opener: Opener) -> None:
+    limits = VaultSettings(period_ms=1000, retention_ms=900_000, at_once=4)
+    vault = opener(settings=limits)
+    for number in range(10):
+        vault.put(f"jti-{number}", order(number, issued_at_ms=10_000))
+    (period,) = vault._records.readable()
+    vault.expire(11_999)
+    assert len(period.recent) == 21  # jti and order of ten, and one person
+    vault.expire(12_000)
+    assert (period.indexed, len(period.recent)) == (8, 5)  # two wait to be written
+    for reopen in (False, True):
+        again = opener(settings=limits) if reopen else vault
+        for number in range(10):
+            assert again.jti_of(f"order-{number}") == f"jti-{number}"
+        with pytest.raises(LineageError, match="or its order must not have lineage already"):
+            again.put("jti-3", order(3, issued_at_ms=10_000, topic="other"))
+    assert opener(settings=limits).erase(SUBJECT) == 10
+
+
 @pytest.mark.parametrize("serial", range(1, 6))
 def test_every_bucket_of_names_has_rows_of_its_own(serial: int) -> None:
     """Also the last one, whose end is the beginning of the next period."""
     period = Period(serial, 0, 1, b"")
     ranges = [
-        vault_names._range(period, bucket.to_bytes(2, "big") + bytes(6)) for bucket in range(0, 1 << 16, 64)
+        vault_names._range(period, bucket.to_bytes(2, "big") + bytes(6)) for bucket in range(0, 1 << 16, 16)
     ]
     assert ranges[0][0] == serial << 32
-    assert [end - start for start, end in ranges] == [1 << 22] * 1024
+    assert [end - start for start, end in ranges] == [1 << 20] * 4096
     assert [end for _, end in ranges[:-1]] == [start for start, _ in ranges[1:]]
     assert ranges[-1][1] == (serial + 1) << 32
 
@@ -531,13 +550,43 @@ def test_a_replay_brings_nothing_back_that_was_erased(opener: Opener) -> None:
     vault = opener()
     vault.put("jti-1", order(1), position=1)
     vault.flush(1)
-    assert vault.erase(SUBJECT, position=2) == 1
+    assert vault.erase(SUBJECT, position=3) == 1
+    assert vault.applied == 2
     for reopen in (False, True):
         again = opener() if reopen else vault
         again.put("jti-1", order(1), position=1)
         again.merge(SUBJECT, OTHER, position=1)
-        assert again.erase(SUBJECT, position=2) == 0
+        assert again.erase(SUBJECT, position=3) == 0
         assert (len(again), again.applied) == (0, 2)
+    again.flush(3)
+    assert opener().applied == 3
+    assert opener().erase(OTHER, position=3) == 0
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_what_stands_around_an_erasure_at_its_position_is_not_lost(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, *, crash: bool
+) -> None:
+    """One frame may hold a fragment, an erasure, and after it a merge and another person's erasure."""
+    for module in (vault_names, vault_records):
+        monkeypatch.setattr(module, "RUN", 1)
+    third, fourth = bytes(range(32, 48)), bytes(range(48, 64))
+    vault = opener()
+    vault.put("before", order(1, subject=fourth), position=4)
+    vault.put("jti-2", order(2, subject=third), position=5)
+    assert vault.erase(SUBJECT, position=5) == 0
+    if crash:  # what was to follow is lost; the log is replayed behind `applied`
+        vault.close(through=0)
+        vault = opener()
+        assert vault.applied == 4
+        vault.put("before", order(1, subject=fourth), position=4)
+        vault.put("jti-2", order(2, subject=third), position=5)
+        assert vault.erase(SUBJECT, position=5) == 0
+    vault.merge(OTHER, third, position=5)
+    assert vault.erase(fourth, position=5) == 1
+    vault.flush(5)
+    assert (len(vault), vault.applied) == (1, 5)
+    assert opener().erase(OTHER, position=6) == 1
 
 
 def test_what_could_not_be_written_is_written_later(

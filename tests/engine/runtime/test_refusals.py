@@ -6,7 +6,7 @@ import pytest
 
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.runtime import Outcome
-from dayfly.privacy.audit import verify_audit
+from dayfly.privacy.audit_log import verify_audit
 from dayfly.privacy.consent import UseBudget
 from dayfly.privacy.errors import LeaseRefused
 

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -172,10 +173,10 @@ def test_another_process_with_another_hash_seed_decides_the_same(hash_seed: str)
 # --- what is no snapshot ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("foreign", [b"", b"dayfly", b"PAR1" + bytes(100), b"dayfly-shard-0\n" + bytes(64)])
+@pytest.mark.parametrize("foreign", [b"", b"dayfly", b"PAR1" + bytes(100), b"dayfly-shard-1\n\0" + bytes(64)])
 def test_foreign_bytes_are_refused(foreign: bytes) -> None:
     with pytest.raises(
-        SnapshotError, match=r"must begin with b'dayfly-shard-1\\n'; it is no snapshot of this format"
+        SnapshotError, match=r"must begin with b'dayfly-shard-2\\n\\x00'; it is no snapshot of this format"
     ):
         Shard.restore(foreign, life(1)[0])
 
@@ -183,7 +184,7 @@ def test_foreign_bytes_are_refused(foreign: bytes) -> None:
 @given(st.data())
 def test_a_truncated_or_damaged_snapshot_is_refused(data: st.DataObject) -> None:
     rules, saved = life(1)[0], uncut(1)[1]
-    at = data.draw(st.integers(15, len(saved) - 1))
+    at = data.draw(st.integers(16, len(saved) - 1))
     damaged = data.draw(
         st.sampled_from(
             (
@@ -200,11 +201,10 @@ def test_a_truncated_or_damaged_snapshot_is_refused(data: st.DataObject) -> None
 
 @pytest.mark.parametrize("content", [b"", b"\x80", b"\x93\x01\x02\x03", b"\x81\xa1x\x01"])
 def test_a_checksum_over_something_else_is_not_enough(content: bytes) -> None:
-    body = b"dayfly-shard-1\n" + content
-    forged = body + hashlib.blake2b(body, digest_size=32).digest()
-    with pytest.raises(
-        SnapshotError, match=r"snapshot of \d+ bytes must follow the format: .*; use an older one"
-    ):
+    body = b"dayfly-shard-2\n\0" + len(content).to_bytes(8, "little") + content
+    checksum = hashlib.blake2b(zlib.crc32(body).to_bytes(4, "little"), digest_size=32).digest()
+    forged = body + checksum
+    with pytest.raises(SnapshotError, match=r"snapshot must follow the format: .*; use an older one"):
         Shard.restore(forged, life(1)[0])
 
 

@@ -13,6 +13,7 @@ from tests.engine.shard.house import (
     ANN,
     BEN,
     CANCELLED,
+    CAT,
     DAY,
     MINUTE,
     ON_ORDER,
@@ -28,7 +29,9 @@ KEYED = replace(CANCELLED, key_field="properties.order_id")
 
 
 def ordered(at: int, status: str = "shipping", **more: Any) -> Any:
-    return event("order", at, order_id=more.pop("order_id", "o-1"), status=status, **more)
+    return event(
+        "order", at, more.pop("subject", ANN), order_id=more.pop("order_id", "o-1"), status=status, **more
+    )
 
 
 def recalled(made: Decisions) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -232,3 +235,13 @@ def test_a_policy_under_which_the_trigger_needs_another_consent_recalls() -> Non
     assert recalled(house.tell(Publish(START + 2, policy(version=2)))) == []
     made = house.tell(Publish(START + 3, policy(version=3, triggers=(wider,))))
     assert recalled(made) == [("withdrawn", "crm", (order.order_id,))]
+
+
+def test_two_who_were_merged_before_either_said_anything_are_one_for_every_later_word() -> None:
+    house = House.of(policy())
+    house.tell(event("view", 0), event("view", 1, subject=BEN), Merge(START + 2, ANN, BEN))
+    made = house.tell(grant(at=3), grant(subject=BEN, at=4), ordered(4))
+    assert [letter.reason for letter in made.dead_letters] == []
+    assert [item.order.subject for item in made.orders] == [ANN]
+    house.tell(Merge(START + 5, BEN, CAT))
+    assert len(house.tell(ordered(6, subject=CAT)).orders) == 1

@@ -13,7 +13,7 @@ from dayfly.engine.errors import ShardError
 from dayfly.engine.events import Event, EventBatch
 from dayfly.engine.inputs import Arrive, Depart, Merge
 from dayfly.engine.shard import Shard
-from dayfly.engine.shard.moving import read_parcel
+from dayfly.engine.shard.parcels import read_parcel
 from dayfly.privacy.fragments import FragmentOrder
 from tests.engine.shard import house
 from tests.engine.sharded.local import LocalShards
@@ -59,8 +59,6 @@ def live(seed: int, *, events: int, people: int, tags: int, shards: int = 3, edi
             assert counted(found, name) == counted([expected], name), name
         if rng.random() < 0.05:
             several.restart()
-    for shard in (one, *(port.shard for port in several.ports)):
-        shard.consents.note_repeats()  # a move notes them earlier than a shard that nobody leaves
     for person in range(people):
         subject = pseudonym(person)
         assert several.shard_of(subject).tags(subject) == one.tags(subject)

@@ -63,8 +63,10 @@ def spellings() -> list[bytes]:
     found = list(MARKS)
     for mark in MARKS:
         found += [mark.hex().encode(), mark.hex().upper().encode()]
-        for shift in range(3):
-            text = base64.b64encode(bytes(shift) + mark)[(4, 4, 4)[shift] if shift else 0 : -4]
+        for shift in range(3):  # eight characters each, so that a random token does not hold them by chance
+            text = base64.b64encode(bytes(shift) + mark)
+            text = text[4:] if shift == 1 else text[4 if shift else 0 : -4]
+            assert len(text) == 8
             found += [text, text.translate(bytes.maketrans(b"+/", b"-_"))]
     return found
 

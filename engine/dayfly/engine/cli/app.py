@@ -7,10 +7,13 @@ import typer
 
 from . import run as run_commands
 from .demo import demo
+from .erase import certificate_app, erase
 from .explain import explain
 from .health import health
+from .keys import keys_app
 from .policy import policy_app
 from .proofs import audit_app, receipt_app, verify
+from .store import backup, restore, store_app
 from .tools import bench_app, warm
 
 __all__ = ["app", "main"]
@@ -55,6 +58,12 @@ app.command("verify")(verify)
 app.add_typer(receipt_app, name="receipt")
 app.add_typer(audit_app, name="audit")
 app.add_typer(policy_app, name="policy")
+app.add_typer(keys_app, name="keys")
+app.add_typer(store_app, name="store")
+app.command("backup")(backup)
+app.command("restore")(restore)
+app.command("erase")(erase)
+app.add_typer(certificate_app, name="certificate")
 app.command("warm")(warm)
 app.add_typer(bench_app, name="bench")
 

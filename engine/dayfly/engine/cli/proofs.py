@@ -14,7 +14,7 @@ from .output import print_json, screen
 if TYPE_CHECKING:
     from dayfly.privacy.fragments import DeletionReceipt, NoteVerifier
 
-__all__ = ["audit_app", "receipt_app", "verify"]
+__all__ = ["audit_app", "note_key", "receipt_app", "verify"]
 
 receipt_app = typer.Typer(
     help="Deletion receipts: proofs that a fragment's key is destroyed.", no_args_is_help=True
@@ -94,7 +94,7 @@ def verify_receipts(
     receipts = [item for item in _receipts(file) if jti in {None, item.tombstone.jti}]
     if not receipts:
         fail(f"file={str(file)!r} must hold the receipt asked for (jti={jti!r}); check file and id")
-    verifier = _note_key(log_key, origin)
+    verifier = note_key(log_key, origin)
     checkpoints = []
     for receipt in receipts:
         try:
@@ -145,7 +145,7 @@ def verify_audit_log(
 
     Example: dayfly audit verify out/audit.jsonl
     """
-    from dayfly.privacy.audit import AuditHead, verify_audit  # noqa: PLC0415 - see `verify`
+    from dayfly.privacy.audit_log import AuditHead, verify_audit  # noqa: PLC0415 - see `verify`
     from dayfly.privacy.errors import BrokenChain  # noqa: PLC0415 - see `verify`
 
     if (lines is None) != (sha256 is None):
@@ -212,7 +212,8 @@ def _receipts(file: Path) -> "list[DeletionReceipt]":
         )
 
 
-def _note_key(path: Path, origin: str) -> "NoteVerifier":
+def note_key(path: Path, origin: str) -> "NoteVerifier":
+    """The verifier of a tombstone log, from its published key."""
     from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - see `verify`
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519  # noqa: PLC0415 - see `verify`
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415 - see `verify`

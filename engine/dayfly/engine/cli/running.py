@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.runtime import EngineKeys, MemoryEngine, Replay, RunFolder, RunTally, Step
-from dayfly.privacy.audit import AuditLog
+from dayfly.privacy.audit_log import AuditLog
 from dayfly.privacy.fragments.wire import thumbprint
 
 __all__ = ["ISSUER", "LEASE_URL", "LOG_ORIGIN", "Pace", "Running", "open_run"]

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from dayfly.engine.durable.backup_file import BackupHead, write_parts
-from dayfly.engine.durable.keeping import Keeper
+from dayfly.engine.durable.keeping import Content, Keeper
 from dayfly.engine.durable.views import Views
 from dayfly.engine.errors import BackupEnded
 from dayfly.privacy.errors import KeyDestroyed
@@ -76,7 +76,7 @@ class _Held:
 
     at_ms: int
     position: int
-    image: Callable[[], Mapping[str, bytes]]
+    image: Callable[[], Mapping[str, Content]]
     stones: int
     notes: tuple[str, ...]
     files: list[tuple[str, BinaryIO, int]]
@@ -182,11 +182,11 @@ class Backups:
         return LINEAGE, file, os.fstat(file.fileno()).st_size
 
     def _parts(
-        self, held: _Held, image: Mapping[str, bytes], do: Do
-    ) -> Iterator[tuple[str, Iterable[bytes]]]:
+        self, held: _Held, image: Mapping[str, Content], do: Do
+    ) -> Iterator[tuple[str, Iterable[bytes | memoryview]]]:
         yield ABOUT, [msgspec.msgpack.encode(About(tuple(image), held.stones))]
         for name, content in image.items():
-            yield name, [content]
+            yield name, [content] if isinstance(content, bytes) else content
         yield STONES, self._entries(held.stones, do)
         yield NOTES, [msgspec.json.encode(held.notes)]
         for name, file, size in held.files:

@@ -28,7 +28,7 @@ from dayfly.engine.store.files import explained
 
 __all__ = ["BackupHead", "Parts", "read_head", "read_parts", "write_parts"]
 
-Parts = Iterable[tuple[str, Iterable[bytes]]]
+Parts = Iterable[tuple[str, Iterable[bytes | memoryview]]]
 """Names and contents, in pieces."""
 
 _MAGIC: Final = b"DAYFLYBK"
@@ -119,7 +119,7 @@ def _write(file: BinaryIO, head: BackupHead, cipher: AESGCM, parts: Parts) -> No
         file.write(bound + struct.pack("<I", zlib.crc32(body)) + body)
 
 
-def _chunked(parts: Parts) -> Iterator[tuple[int, bytes]]:
+def _chunked(parts: Parts) -> Iterator[tuple[int, bytes | memoryview]]:
     """Kind and content of every chunk."""
     for name, pieces in parts:
         yield _NAME, name.encode()

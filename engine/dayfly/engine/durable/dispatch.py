@@ -25,6 +25,7 @@ class FragmentFeed(Protocol):
 
     def fragments(self, after: int | None = None) -> Subscription:
         """The feed after a position."""
+        ...
 
 
 class Dispatcher:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
+from dayfly.engine.durable.arguments import check_policy, check_pseudonym, check_type, payloads_of
 from dayfly.engine.durable.backup import BackupInfo
 from dayfly.engine.durable.erasure import ErasureCertificate
 from dayfly.engine.durable.feed import Subscription
@@ -20,13 +21,10 @@ from dayfly.engine.intake import IntakeResult
 from dayfly.engine.lineage.explain import Explanation
 from dayfly.engine.policy.model import Policy
 from dayfly.privacy.consent import ConsentRecord
-from dayfly.privacy.errors import InvalidArgument
 from dayfly.privacy.fragments import DeletionReceipt, Lease, LeaseRequest
 from dayfly.privacy.keys import KeyProvider
 
-__all__ = ["Engine", "check_payloads", "check_pseudonym", "check_type"]
-
-PSEUDONYM_BYTES: Final = 16
+__all__ = ["Engine"]
 
 
 class Engine:
@@ -72,6 +70,8 @@ class Engine:
             StoreUnusable: read-only, no permission, no room.
             ShardError: the policy does not compile.
         """
+        if policy is not None:
+            check_policy(policy)
         return cls(
             open_store(
                 folder,
@@ -104,7 +104,7 @@ class Engine:
     def submit_later(self, payloads: Sequence[bytes], channel: str) -> "Future[Receipt]":
         """As `submit`, without waiting: the future resolves when the events are durable."""
         future: Future[Receipt] = Future()
-        taken = check_payloads(payloads)
+        taken = payloads_of(payloads)
         self._running.put(Work(None, future, taken, channel, max(1, len(taken))))
         return future
 
@@ -145,8 +145,9 @@ class Engine:
 
         Raises:
             ShardError: it does not compile; nothing was changed.
+            InvalidArgument: it does not come from a loader, or was changed since.
         """
-        check_type(Policy, policy=policy)
+        check_policy(policy)
         self._apply(lambda now_ms: [Publish(now_ms, policy)])
 
     def erase(self, subject: bytes) -> ErasureCertificate:
@@ -224,15 +225,20 @@ class Engine:
         """Why a CRM sees each field of a fragment."""
         return self._running.do(lambda _: self._running.host.engine.explain_all(fragment_id))
 
-    def health(self) -> HealthReport:
+    def health(self, *, expected: Mapping[str, float] | None = None) -> HealthReport:
         """How everything is doing: channels, consents, fragments, delivery, lineage, transfers, budgets, and the engine itself.
 
         Of an engine that has failed it is the last report, with the failure. No personal data is in it.
 
+        Args:
+            expected: Usable events per hour that channels should bring, by channel; by default what `watch` was given, and a
+                channel without an expectation is judged by the same hours of the days before.
+
         Raises:
+            InvalidArgument: an expectation names no declared channel, or is no number above zero.
             EngineClosed: the engine is closed; read `health.json` of its folder.
         """
-        return self._running.board.report()
+        return self._running.board.report(expected)
 
     def watch(self, watched: Watched) -> None:
         """What the health board shows beside the engine from now on: expectations, a delivery, budgets, limits.
@@ -277,43 +283,3 @@ class Engine:
     ) -> None:
         """Close."""
         self.close()
-
-
-def check_payloads(payloads: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Payloads, checked before they are queued: what is wrong with one call must not reach the calls beside it.
-
-    Raises:
-        InvalidArgument: not a sequence of bytes.
-    """
-    if isinstance(payloads, bytes | bytearray | memoryview | str) or not all(
-        isinstance(payload, bytes) for payload in payloads
-    ):
-        raise InvalidArgument(
-            f"payloads={type(payloads).__name__} must be a sequence of bytes; pass one encoded call or envelope each"
-        )
-    return tuple(payloads)
-
-
-def check_pseudonym(subject: bytes) -> None:
-    """Refuse what is no pseudonym.
-
-    Raises:
-        InvalidArgument: not 16 bytes.
-    """
-    if not isinstance(subject, bytes) or len(subject) != PSEUDONYM_BYTES:
-        raise InvalidArgument(
-            f"subject of type {type(subject).__name__} must be a pseudonym of {PSEUDONYM_BYTES} bytes; take it from"
-            " the tenant's pseudonym keys"
-        )
-
-
-def check_type(kind: type, **values: object) -> None:
-    """Refuse arguments of another type.
-
-    Raises:
-        InvalidArgument: one of them.
-    """
-    for name, value in values.items():
-        if not isinstance(value, kind):
-            wanted = "text" if kind is str else f"a {kind.__name__}"
-            raise InvalidArgument(f"{name}={type(value).__name__} must be {wanted}; pass one")

@@ -19,9 +19,9 @@ import msgspec
 
 from dayfly.engine.durable.feed import Feed
 from dayfly.engine.durable.host import Host
-from dayfly.engine.durable.keeping import Keeper
+from dayfly.engine.durable.keeping import Content, Keeper
 from dayfly.privacy.errors import InvalidReceipt
-from dayfly.privacy.fragments import DestroyReason, NoteVerifier
+from dayfly.privacy.fragments import NoteVerifier
 from dayfly.privacy.fragments.tombstones.note import NoteSigner, open_note, sign_note
 from dayfly.privacy.keys import DataKeys
 
@@ -104,8 +104,7 @@ class Erasures:
 
     def _apply(self, subject: bytes, now_ms: int) -> _Done:
         position, outcome = self._host.erase(subject, now_ms)
-        shredded = [item.jti for item in outcome.destroyed if item.reason is DestroyReason.ERASED]
-        return _Done(now_ms, position, tuple(shredded))
+        return _Done(now_ms, position, tuple(item.jti for item in outcome.destroyed))
 
     def pending(self) -> int:
         """Position of the newest erasure that a crash interrupted; 0 when there is none."""
@@ -133,7 +132,7 @@ class Erasures:
             self._completed = (position, destroyed)
             return destroyed
 
-    def _without_traces(self, position: int) -> tuple[int, Callable[[], dict[str, bytes]]]:
+    def _without_traces(self, position: int) -> tuple[int, Callable[[], dict[str, Content]]]:
         """Take the persons out of what stands beside the shard, and the state then; on the engine's thread."""
         standing = self._host.standing
         for at in [at for at in standing.erasing if at <= position]:

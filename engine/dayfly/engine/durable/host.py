@@ -4,17 +4,18 @@ Inputs are logged when the shard has applied them, effects when they were carrie
 told. What a call brought is released when the log is durable up to `Turn.position`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from dayfly.engine.decisions import Decisions
 from dayfly.engine.durable import recording
-from dayfly.engine.durable.effects import Effects, Leased, Unminted, encode_effects
+from dayfly.engine.durable.cutting import check_fits, effects_frames, fits, inputs_frames
+from dayfly.engine.durable.effects import Effects, Leased, Unminted
 from dayfly.engine.durable.feed import FeedItem
-from dayfly.engine.durable.input_frames import encode_inputs
 from dayfly.engine.durable.standing import Standing
-from dayfly.engine.errors import EngineFailed
+from dayfly.engine.errors import EngineFailed, ShardError
 from dayfly.engine.health.meter import ChannelMeter
 from dayfly.engine.inputs import Input
 from dayfly.engine.intake import IntakeResult, RejectedEvent
@@ -35,6 +36,7 @@ class FrameLog(Protocol):
 
     def append(self, kind: int, payload: bytes) -> int:
         """Buffer a frame; returns its position."""
+        ...
 
     def wait(self, position: int, timeout_seconds: float | None = None) -> None:
         """Return when a position is durable."""
@@ -69,6 +71,7 @@ class Host:
         log: Takes the frames.
         position: Of the newest frame in it.
         meter: Counts of all earlier frames.
+        frame_bytes: Most bytes of a frame.
         tags_in_feed: Whether tag changes become feed items.
 
     Attributes:
@@ -78,7 +81,14 @@ class Host:
     """
 
     def __init__(
-        self, standing: Standing, log: FrameLog, position: int, *, meter: ChannelMeter, tags_in_feed: bool
+        self,
+        standing: Standing,
+        log: FrameLog,
+        position: int,
+        *,
+        meter: ChannelMeter,
+        frame_bytes: int,
+        tags_in_feed: bool,
     ) -> None:
         self.standing = standing
         self.meter = meter
@@ -86,6 +96,7 @@ class Host:
         self.position = position
         self.logged_bytes = 0
         self._log = log
+        self._limit = frame_bytes
         self._tags_in_feed = tags_in_feed
         self._lineage: recording.LineageView
         self._graves: DurableGraveyard
@@ -108,7 +119,8 @@ class Host:
     def tap(self, inputs: Sequence[Input], now_ms: int, decisions: Decisions) -> None:
         """Log what the shard was told. Time that passes without a decision needs no frame: the next one brings it."""
         if inputs or decisions.orders or decisions.recalls or decisions.tags or decisions.refusals:
-            self._covers = self._lineage.inputs = self._append(INPUTS, encode_inputs(inputs, now_ms))
+            for payload in inputs_frames(inputs, now_ms, self._limit):
+                self._covers = self._lineage.inputs = self._append(INPUTS, payload)
             self.meter.inputs(inputs, now_ms, decisions)
 
     def audit(self, line: bytes) -> None:
@@ -145,33 +157,59 @@ class Host:
 
         Raises:
             CatalogError: the channel is not declared.
+            ValueOutOfRange: a payload is too large for the log; nothing was taken.
         """
+        letters: list[tuple[int, RejectedEvent]] = []
+        for start, result in list(self._fitting(payloads, 0, channel, received_ms)):
+            self.take(result, received_ms)
+            letters += [(start + _payload_number(letter.place), letter) for letter in result.dead_letters]
+        return letters
+
+    def _fitting(
+        self, payloads: Sequence[bytes], start: int, channel: str, received_ms: int
+    ) -> Iterator[tuple[int, IntakeResult]]:
+        """What the intake makes of payloads, in parts that fit a frame, with the number of the first payload of each."""
         result = self.engine.intake.segment(payloads, channel, received_ms)
-        self.take(result, received_ms)
-        return [(_payload_number(letter.place), letter) for letter in result.dead_letters]
+        if len(payloads) < 2 or fits(result.batch, self._limit):
+            check_fits([result.batch], self._limit)
+            yield start, result
+            return
+        middle = len(payloads) // 2
+        yield from self._fitting(payloads[:middle], start, channel, received_ms)
+        yield from self._fitting(payloads[middle:], start + middle, channel, received_ms)
 
     def take(self, result: IntakeResult, now_ms: int) -> None:
-        """Take the outcome of an intake call in."""
+        """Take the outcome of an intake call in.
+
+        Raises:
+            ValueOutOfRange: it is too large for the log; nothing was taken.
+        """
+        check_fits([result.batch], self._limit)
         self._letters += result.dead_letters
         if len(result.batch) or result.merges:
-            self.note(self.engine.take(result, now_ms))
+            with _whole():
+                self.note(self.engine.take(result, now_ms))
 
     def apply(self, inputs: Sequence[Input], now_ms: int) -> Outcome:
         """Tell the shard something, and note what it brings.
 
         Raises:
             ShardError: a policy does not compile; nothing was changed.
+            ValueOutOfRange: it is too large for the log; nothing was changed.
         """
+        check_fits(inputs, self._limit)
         # What time brings is noted first: where the inputs are refused, deaths of this instant must not be lost with them.
-        self.note(self.engine.apply([], now_ms))
-        return self.note(self.engine.apply(inputs, now_ms))
+        with _whole():
+            self.note(self.engine.apply([], now_ms))
+            return self.note(self.engine.apply(inputs, now_ms))
 
     def erase(self, subject: bytes, now_ms: int) -> tuple[int, Outcome]:
         """Erase a person from the shard; returns the log position and what it brought. `Erasures` does the rest."""
         self.note(self.engine.apply([], now_ms))
         self.log_effects()  # what was decided before is told of before
         names = self.engine.shard.names_of(subject)
-        outcome = self.note(self.engine.erase(subject, now_ms))
+        with _whole():
+            outcome = self.note(self.engine.erase(subject, now_ms))
         for name in names:
             self.engine.lineage.erase(name)
         self.standing.erasing[self._covers] = names
@@ -208,8 +246,10 @@ class Host:
         """Log what was noted since the last time, as one frame; none where there was nothing."""
         effects = self._effects()
         if effects is not None:
-            self._lineage.logged(self._append(EFFECTS, encode_effects(effects)))
-            self._turn.items += self.standing.fold(effects)
+            for part, payload in effects_frames(effects, self.standing.covers, self._limit):
+                self._append(EFFECTS, payload)
+                self._turn.items += self.standing.fold(part)
+            self._lineage.logged(self.position)
             self.meter.effects(effects.letters, effects.audit, effects.at_ms)
             self._turn.audit += effects.audit
             self._turn.letters += effects.letters
@@ -265,6 +305,25 @@ class Host:
     def close_fragments(self) -> None:
         """Destroy every live fragment and sign the last checkpoint. The shard is told when the store is opened again."""
         self.note(Outcome(Decisions(), destroyed=self.engine.fragments.close()))
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Around what tells the shard something: it refuses before it changes anything (`ShardError`), or it must not refuse.
+
+    Any other error comes from the middle, when the state has something that the log has not.
+
+    Raises:
+        EngineFailed: that happened.
+    """
+    try:
+        yield
+    except ShardError:
+        raise
+    except DayflyError as error:
+        raise EngineFailed(
+            f"engine=<failed> must be opened again: {error}; what was acknowledged is safe on disk"
+        ) from error
 
 
 def _payload_number(place: str) -> int:

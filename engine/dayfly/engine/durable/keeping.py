@@ -2,15 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
 from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.recovery import METER, POLICY, SHARD, STANDING
 from dayfly.engine.durable.settings import EngineSettings
 
-__all__ = ["Keeper"]
+__all__ = ["Content", "Keeper"]
+
+
+Content: TypeAlias = bytes | Sequence[bytes | memoryview]
+"""A part of a snapshot, at once or in pieces."""
 
 
 class DurableLog(Protocol):
@@ -24,12 +28,13 @@ class DurableLog(Protocol):
 
     def turn(self) -> int:
         """Put the next frame into a new segment."""
+        ...
 
 
 class SnapshotFiles(Protocol):
     """What the keeper needs of the snapshot folder."""
 
-    def write(self, position: int, parts: Mapping[str, bytes], *, verify: bool = False) -> None:
+    def write(self, position: int, parts: Mapping[str, Content], *, verify: bool = False) -> None:
         """Write a snapshot, durably."""
 
     def drop_before(self, position: int) -> None:
@@ -37,6 +42,7 @@ class SnapshotFiles(Protocol):
 
     def positions(self) -> tuple[int, ...]:
         """Positions of the snapshots there are, ascending."""
+        ...
 
 
 class Keeper:
@@ -88,7 +94,7 @@ class Keeper:
         aged = self._monotonic() - self._since >= self._settings.snapshot_seconds
         return (aged and logged_bytes > 0) or logged_bytes >= self._settings.snapshot_bytes
 
-    def image(self, *, roll: bool = False) -> tuple[int, Callable[[], dict[str, bytes]]]:
+    def image(self, *, roll: bool = False) -> tuple[int, Callable[[], dict[str, Content]]]:
         """The state now, and how its parts are made; on the engine's thread, between turns.
 
         Args:
@@ -120,7 +126,7 @@ class Keeper:
         self.write(position, parts)
         return int(position)
 
-    def _try_write(self, position: int, parts: Callable[[], dict[str, bytes]]) -> None:
+    def _try_write(self, position: int, parts: Callable[[], dict[str, Content]]) -> None:
         try:
             self.write(position, parts)
         except Exception as error:  # noqa: BLE001 - the log stays longer; health shows it
@@ -129,7 +135,7 @@ class Keeper:
     def write(
         self,
         position: int,
-        parts: Callable[[], dict[str, bytes]],
+        parts: Callable[[], dict[str, Content]],
         *,
         keep: int | None = None,
         verify: bool = False,

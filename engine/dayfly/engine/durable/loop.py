@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dayfly.engine.durable.clock import SteadyClock
@@ -14,7 +14,7 @@ from dayfly.engine.errors import EngineFailed
 from dayfly.engine.intake import RejectedEvent
 from dayfly.privacy.errors import DayflyError
 
-__all__ = ["Loop", "Receipt", "groups_of"]
+__all__ = ["Loop", "Receipt", "groups_of", "placed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Loop:
         answers: list[Answer] = []
         for work in group:
             end = start + len(work.payloads)
-            mine = tuple(letter for at, letter in dead if start <= at < end) if dead else ()
+            mine = tuple(placed(letter, at - start) for at, letter in dead if start <= at < end)
             answers.append(Answer(work.future, Receipt(position, now_ms, len(work.payloads), mine)))
             start = end
         return answers
@@ -149,6 +149,12 @@ def _failure(error: BaseException) -> EngineFailed:
     )
     failure.__cause__ = error
     return failure
+
+
+def placed(letter: RejectedEvent, number: int) -> RejectedEvent:
+    """A dead letter with its place in its own caller's submission."""
+    _, comma, rest = letter.place.partition(",")
+    return replace(letter, place=f"payload {number}{comma}{rest}")
 
 
 def groups_of(works: Sequence[Work]) -> Iterator[list[Work]]:

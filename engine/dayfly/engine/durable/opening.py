@@ -26,7 +26,15 @@ from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
 from dayfly.engine.durable.views import AuditFile, Views, heal_views
 from dayfly.engine.durable.work import Work, WorkQueue
-from dayfly.engine.errors import EngineClosed, EngineFailed, LogFailed, RunError, StoreError, StoreForeign
+from dayfly.engine.errors import (
+    EngineClosed,
+    EngineFailed,
+    LogFailed,
+    RunError,
+    StoreDamaged,
+    StoreError,
+    StoreForeign,
+)
 from dayfly.engine.health.collect import Board
 from dayfly.engine.health.reporter import Reporter
 from dayfly.engine.intake import IntakeKeys
@@ -306,10 +314,9 @@ def open_store(
         oldest = oldest_position(folder / "log", slots, tenant=keys.tenant_id)
         found = files.newest(log_oldest=oldest)
         if found is None:
-            assert policy is not None
-            files.write(0, fresh_parts(policy, series_of(secrets.lineage)))
-            found = files.newest()
-            assert found is not None
+            found = _first_snapshot(
+                folder, files, slots, policy, series_of(secrets.lineage), begun=oldest is not None
+            )
         log = Log.open(
             folder / "log",
             slots,
@@ -334,6 +341,30 @@ def open_store(
             running.erasures.complete(pending, running.do)
         running.stack = stack.pop_all()
         return running
+
+
+def _first_snapshot(
+    folder: Path,
+    files: Snapshots,
+    slots: SlotKeys,
+    policy: Policy | None,
+    series: Callable[[bytes, str], bytes],
+    *,
+    begun: bool,
+) -> tuple[int, Mapping[str, bytes]]:
+    """The snapshot that a new store begins with; a store whose log has begun had one."""
+    if begun or slots.live("log"):
+        raise StoreDamaged(
+            f"folder={str(folder / 'snapshots')!r} must hold the snapshot that the log goes on from; put the missing files"
+            " back, or restore the store from a backup",
+            path=str(folder / "snapshots"),
+        )
+    if policy is None:
+        raise RunError(f"policy=None must be given for a new store in {str(folder)!r}; pass its first policy")
+    files.write(0, fresh_parts(policy, series))
+    found = files.newest()
+    assert found is not None
+    return found
 
 
 def open_folder(
@@ -370,6 +401,11 @@ def open_folder(
     else:
         StoreMarker.read(folder, tenant=keys.tenant_id)
     path = folder / KEY_FILE
+    if not path.exists() and any(name.is_dir() for name in folder.iterdir()):
+        raise StoreDamaged(
+            f"path={str(path)!r} must hold the data keys of what is beside it; put it back, or restore the store from a backup",
+            path=str(path),
+        )
     made = SlotKeys.open if path.exists() else SlotKeys.new
     slots = made(path, keys.keks(), **options)
     stack.callback(slots.close)
@@ -401,7 +437,14 @@ def _assembled(
     """All parts, wired together."""
     folder, log, secrets, recovered, stack = base.folder, base.log, base.secrets, base.recovered, base.stack
     standing = recovered.standing
-    host = Host(standing, log, recovered.position, meter=recovered.meter, tags_in_feed=settings.tags_in_feed)
+    host = Host(
+        standing,
+        log,
+        recovered.position,
+        meter=recovered.meter,
+        frame_bytes=outside.log.max_payload_bytes,
+        tags_in_feed=settings.tags_in_feed,
+    )
     stones = TombstoneLog(folder / "tombstones", verifiers=[secrets.notes_verifier])
     graves = DurableGraveyard(stones, secrets.notes, ready=host.ready)
     stack.callback(graves.close)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Final
 
 from dayfly.engine.decisions import OrderMade
@@ -98,7 +97,7 @@ class LineageView:
 
     def take_waiting(self) -> list[Callable[[], object]]:
         """What waits, in the order of the log, to be called when it is durable up to here."""
-        waiting, self._waiting = sorted(self._waiting, key=itemgetter(0)), []
+        waiting, self._waiting = self._waiting, []
         return [partial(write, position) for position, write in waiting]
 
     def explain(self, jti: str, field: str) -> Explanation:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from dayfly.engine.decisions import OrderMade, Recall, TagChange
-from dayfly.engine.durable.effects import Minted, decode_effects
+from dayfly.engine.durable.effects import Effects, Minted, decode_effects
 from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.host import EFFECTS, INPUTS
 from dayfly.engine.durable.input_frames import decode_inputs
@@ -41,14 +41,17 @@ class StoredFrame(Protocol):
     @property
     def position(self) -> int:
         """Its place in the log."""
+        ...
 
     @property
     def kind(self) -> int:
         """What it holds."""
+        ...
 
     @property
     def payload(self) -> bytes:
         """Its content."""
+        ...
 
 
 @dataclass(slots=True)
@@ -205,8 +208,24 @@ def _effects(recovered: Recovered, frame: StoredFrame) -> None:
     _drop_covered(recovered.orders, effects.covers)
     _drop_covered(recovered.recalls, effects.covers)
     _drop_covered(recovered.tags, effects.covers)
+    if recovered.orders or recovered.recalls or recovered.tags:
+        _drop_told(recovered, effects)
 
 
 def _drop_covered(undone: dict[int, list[T]], covers: int) -> None:
     for position in [position for position in undone if position <= covers]:
         del undone[position]
+
+
+def _drop_told(recovered: Recovered, effects: Effects) -> None:
+    """Take out what a frame tells that is not the last one of its turn."""
+    orders = {minted.order.order_id for minted in effects.minted} | {
+        item.order_id for item in effects.unminted
+    }
+    sequences = {item.sequence for item in effects.tags} | {item.sequence for item in effects.recalled}
+    for made in recovered.orders.values():
+        made[:] = [item for item in made if item.order.order_id not in orders]
+    for recalls in recovered.recalls.values():
+        recalls[:] = [item for item in recalls if item.sequence not in sequences]
+    for tags in recovered.tags.values():
+        tags[:] = [item for item in tags if item.sequence not in sequences]

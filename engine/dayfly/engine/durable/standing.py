@@ -11,7 +11,7 @@ from dayfly.engine.durable.effects import Effects, Ended, Minted
 from dayfly.engine.durable.feed import FeedItem, items_of
 from dayfly.engine.durable.recording import RecordedCounts
 from dayfly.engine.errors import FrameError
-from dayfly.privacy.audit import AuditHead
+from dayfly.privacy.audit_log import AuditHead
 from dayfly.privacy.fragments import DestroyReason
 from dayfly.privacy.transfers import FieldClass, TransferCounts
 

@@ -15,7 +15,7 @@ from dayfly.engine.durable.recording import LineageView
 from dayfly.engine.durable.recovery import Recovered
 from dayfly.engine.errors import StoreDamaged
 from dayfly.engine.inputs import Merge
-from dayfly.privacy.audit import GENESIS, AuditHead
+from dayfly.privacy.audit_log import GENESIS, AuditHead
 from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 
 __all__ = ["AuditFile", "Views", "heal_views"]
@@ -46,7 +46,11 @@ class AuditFile:
     def __init__(self, path: Path) -> None:
         self.path: Final = path
         self._file = path.open("a+b")
-        self.head = self._last()
+        try:
+            self.head = self._last()
+        except BaseException:
+            self._file.close()
+            raise
 
     def _last(self) -> AuditHead:
         """Head after the last whole line."""
@@ -157,3 +161,15 @@ def heal_views(views: Views, recovered: Recovered) -> None:
     for position, letters in recovered.letters:
         views.letters.append(letters, position=position)
     views.flush()
+    known, told = views.audit.head, recovered.standing.audit
+    if known != told:
+        raise StoreDamaged(
+            f"audit log {views.audit.path.name!r} of {known.lines} lines must have {told.lines} and end as the log says; put"
+            " the missing files back, or restore the store from a backup",
+            path=str(views.audit.path),
+        )
+    if len(views.graves) != recovered.standing.stones:
+        raise StoreDamaged(
+            f"tombstones={len(views.graves)} must be {recovered.standing.stones}, as the log says; put the missing files back,"
+            " or restore the store from a backup"
+        )

@@ -1,7 +1,9 @@
 """What of a report needs somebody's attention, and what to do about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
@@ -9,7 +11,16 @@ from dayfly.engine.health.meter import DAY_MS
 from dayfly.engine.health.model import Attention, ChannelHealth, HealthReport
 from dayfly.privacy.errors import InvalidArgument
 
-__all__ = ["Limits", "with_attention"]
+__all__ = ["ERRORS", "Limits", "with_attention"]
+
+ERRORS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "health_file": "free disk space, and check that the folder may be written",
+        "delivery_unknown": "open delivery anew, or take it off the board",
+        "budgets_unknown": "correct the function that gives the budgets",
+    }
+)
+"""Errors of the board itself, and the way out of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +64,19 @@ class Limits:
                 raise InvalidArgument(f"{name}={getattr(self, name)!r} must be at least 0; see Limits")
 
 
-def with_attention(report: HealthReport, limits: Limits, *, file_error: str = "") -> HealthReport:
+def with_attention(
+    report: HealthReport, limits: Limits, *, errors: Mapping[str, str] = MappingProxyType({})
+) -> HealthReport:
     """The report with everything in it that passes a limit.
 
     Args:
         report: What was gathered.
         limits: From where on something needs attention.
-        file_error: Why the last report could not be written into the store's folder.
+        errors: What went wrong while it was gathered and written, by code: a key of `ERRORS`.
     """
-    unwritten = _item("health_file", f"the last report could not be written: {file_error}", "free disk space")
     found = (
         *_engine(report, limits),
-        *((unwritten,) if file_error else ()),
+        *(_item(code, what, ERRORS[code]) for code, what in errors.items()),
         *_promises(report),
         *_audiences(report, limits),
         *(item for channel in report.channels for item in _channel(channel, limits)),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from dayfly.privacy.audit import GENESIS, AuditHead, verify_audit
+from dayfly.privacy.audit_log import GENESIS, AuditHead, verify_audit
 from dayfly.privacy.errors import BrokenChain
 
 __all__ = ["AuditCheck"]

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
+import numpy as np
+
 from dayfly.engine.catalog import Catalog
-from dayfly.engine.health.meter import DAYS_KEPT, HOUR_MS, Book, ChannelMeter, bucket_end_ms, joined
+from dayfly.engine.health.meter import DAYS_KEPT, HOUR_MS, Book, ChannelMeter, Lateness, bucket_end_ms, joined
 from dayfly.engine.health.model import ChannelHealth, FieldHealth, Hour, TransferHealth
 from dayfly.privacy.errors import InvalidArgument
 
@@ -13,7 +15,6 @@ __all__ = ["channel_health", "check_expected", "reasons", "transfer_health", "un
 
 _HOURS: Final = 24
 _CHANNELS_OWN: Final = ("dead", "duplicate", "not_collected")
-_NO_CLASSES: Final[Counter[int]] = Counter()
 
 
 def check_expected(expected: Mapping[str, float], catalog: Catalog) -> None:
@@ -82,7 +83,7 @@ class _Window(NamedTuple):
     now_ms: int
     hours: range
     book: Book
-    lateness: Mapping[str, tuple[Counter[int], int]]
+    lateness: Mapping[str, Lateness]
     fields: Book
 
 
@@ -91,7 +92,7 @@ def _channel(window: _Window, name: str, declared: float | None) -> ChannelHealt
     shown = tuple(_hour(window, name, hour, declared) for hour in window.hours)
     due = [hour for hour in shown if hour.expected is not None]
     expected = sum(hour.expected or 0.0 for hour in due) if due else None
-    classes, worst = window.lateness.get(name, (_NO_CLASSES, None))
+    late = window.lateness.get(name)
     basis: Literal["declared", "history", "unknown"] = "unknown"
     if expected is not None:
         basis = "history" if declared is None else "declared"
@@ -106,9 +107,9 @@ def _channel(window: _Window, name: str, declared: float | None) -> ChannelHealt
         expected=expected,
         basis=basis,
         completeness=sum(hour.seen for hour in due) / expected if expected else None,
-        lateness_p50_ms=_quantile(classes, 0.5, worst),
-        lateness_p99_ms=_quantile(classes, 0.99, worst),
-        lateness_max_ms=worst,
+        lateness_p50_ms=_quantile(late, 0.5),
+        lateness_p99_ms=_quantile(late, 0.99),
+        lateness_max_ms=None if late is None else late[1],
         silent_ms=max(0, window.now_ms - meter.last[name]) if name in meter.last else None,
         total_received=meter.totals["received", name, ""],
         total_dead=reasons(meter.totals, "dead", name),
@@ -137,17 +138,13 @@ def _first_whole_hour(meter: ChannelMeter) -> int:
     return -(-meter.since_ms // HOUR_MS)
 
 
-def _quantile(classes: Counter[int], share: float, worst: int | None) -> int | None:
+def _quantile(late: Lateness | None, share: float) -> int | None:
     """Upper end of the class in which the quantile lies, and not more than the largest."""
-    total = classes.total()
-    if not total or worst is None:
+    if late is None:
         return None
-    rank, passed = share * total, 0
-    for bucket in sorted(classes):
-        passed += classes[bucket]
-        if passed >= rank:
-            return min(bucket_end_ms(bucket), worst)
-    return worst
+    classes, worst = late
+    passed = np.cumsum(classes)
+    return min(bucket_end_ms(int(np.searchsorted(passed, share * passed[-1]))), worst)
 
 
 def _fields(window: _Window, name: str) -> tuple[FieldHealth, ...]:

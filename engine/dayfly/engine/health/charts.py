@@ -25,12 +25,14 @@ def clock_text(at_ms: int, form: str = "%H:%M") -> str:
 
 
 def number_text(value: float) -> str:
-    """A number with at most four digits that say something: 950, 12.3k, 4.56M."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            scaled = value / (1e3 if letter == "k" else size)
-            return f"{scaled:.3g}{letter}" if scaled < 1000 else f"{scaled:.0f}{letter}"
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+    """A number short enough for an axis: 950, 9,500, 12.3k, 4.56M."""
+    if abs(value) < 1e4:
+        return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}"
+    rounded = float(f"{value:.3g}")
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if abs(rounded) >= size:
+            return f"{rounded / size:g}{letter}"
+    return f"{rounded / 1e3:g}k"
 
 
 def hour_bars(hours: Sequence[Hour], *, name: str, title: str, text: str) -> str:

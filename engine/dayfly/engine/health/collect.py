@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 
 from dayfly.engine.delivery import AudienceCounts, EndpointHealth
-from dayfly.engine.errors import EngineFailed, LineageError
+from dayfly.engine.errors import DeliveryError, EngineFailed, LineageError
 from dayfly.engine.health.attention import Limits, with_attention
 from dayfly.engine.health.audit_check import AuditCheck
 from dayfly.engine.health.channels import channel_health, check_expected, transfer_health, unplaced
@@ -27,7 +27,7 @@ from dayfly.engine.health.model import (
 if TYPE_CHECKING:  # the engine holds the board, so the import runs the other way
     from dayfly.engine.durable.opening import Running
 
-__all__ = ["Board", "DeliveryCounts", "Watched"]
+__all__ = ["Board", "DeliveryCounts", "Watched", "audiences"]
 
 CHECKED_AT_ONCE: Final = 4
 """Live fragments that are explained for one report."""
@@ -44,9 +44,11 @@ class DeliveryCounts(Protocol):
 
     def counts(self, *, now_ms: int) -> Sequence[AudienceCounts]:
         """What became of everything, per audience."""
+        ...
 
     def endpoints(self, *, now_ms: int) -> Sequence[EndpointHealth]:
         """How each endpoint is doing."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Board:
         Raises:
             InvalidArgument: an expectation names no declared channel, or is no number above zero.
         """
+        # A policy may be published that no longer declares one of the channels: that is not refused then, only here.
         check_expected(watched.expected, self._running.host.engine.shard.policy.catalog)
         self.watched = watched
 
@@ -107,15 +110,25 @@ class Board:
             self._next_step_ms = now_ms + STEP_MS
             self.consents.step(now_ms)
 
-    def report(self) -> HealthReport:
+    def report(self, expected: Mapping[str, float] | None = None) -> HealthReport:
         """A report; from any thread. Of an engine that has failed, the last one with the failure.
 
+        Args:
+            expected: Instead of what is watched: usable events per hour, by channel.
+
         Raises:
+            InvalidArgument: an expectation names no declared channel, or is no number above zero.
             EngineClosed: it is closed.
             EngineBusy: too much waits.
         """
+
+        def run(now_ms: int) -> HealthReport:
+            if expected is not None:
+                check_expected(expected, self._running.host.engine.shard.policy.catalog)
+            return self.gather(now_ms, expected)
+
         try:
-            gathered = self._running.do(self.gather)
+            gathered = self._running.do(run)
         except EngineFailed:
             if self._last is None:
                 raise
@@ -132,18 +145,16 @@ class Board:
             return self.report()
         return self.completed(self.gather(now_ms))
 
-    def gather(self, now_ms: int) -> HealthReport:
+    def gather(self, now_ms: int, expected: Mapping[str, float] | None = None) -> HealthReport:
         """What the engine itself knows; on its thread, or when that has ended."""
         host = self._running.host
         policy = host.engine.shard.policy
-        expected = {
-            name: number for name, number in self.watched.expected.items() if name in policy.catalog.channels
-        }
+        due = self.watched.expected if expected is None else expected
         self._last = HealthReport(
             at_ms=now_ms,
             policy_version=policy.version,
             engine=self._engine(now_ms),
-            channels=channel_health(host.meter, policy.catalog, now_ms, expected),
+            channels=channel_health(host.meter, policy.catalog, now_ms, due),
             unplaced=unplaced(host.meter, policy.catalog.channels),
             consent=self.consents.health(now_ms),
             fragments=self._fragments(),
@@ -165,13 +176,24 @@ class Board:
         """With what others know, which may take its time: delivery and budgets; and what needs attention."""
         delivery, budgets = self.watched.delivery, self.watched.budgets
         now_ms = report.at_ms
-        whole = msgspec.structs.replace(
-            report,
-            audiences=() if delivery is None else audiences(delivery.counts(now_ms=now_ms)),
-            endpoints=() if delivery is None else _endpoints(delivery.endpoints(now_ms=now_ms)),
-            budgets={} if budgets is None else dict(budgets()),
-        )
-        return with_attention(whole, self.watched.limits, file_error=self.file_error)
+        errors: dict[str, str] = {}
+        if self.file_error:
+            errors["health_file"] = f"the last report could not be written: {self.file_error}"
+        try:
+            if delivery is not None:
+                report = msgspec.structs.replace(
+                    report,
+                    audiences=audiences(delivery.counts(now_ms=now_ms)),
+                    endpoints=_endpoints(delivery.endpoints(now_ms=now_ms)),
+                )
+        except DeliveryError as error:
+            errors["delivery_unknown"] = f"delivery cannot be asked: {error}"
+        try:
+            if budgets is not None:
+                report = msgspec.structs.replace(report, budgets=dict(budgets()))
+        except Exception as error:  # noqa: BLE001 - whatever others' code raises, the engine's own figures are shown
+            errors["budgets_unknown"] = f"budgets cannot be asked: {type(error).__name__}: {error}"
+        return with_attention(report, self.watched.limits, errors=errors)
 
     def _engine(self, now_ms: int) -> EngineHealth:
         running = self._running

@@ -53,7 +53,7 @@ class ConsentWalk:
         self._bits: dict[str, npt.NDArray[np.uint64]] = {}
         self._next = 0
         self._tally = _Tally()
-        self._done: tuple[int, _Tally] | None = None
+        self._done: tuple[int, _Tally, int] | None = None
 
     def step(self, now_ms: int) -> bool:
         """Look at the next persons; True when that ended a full count."""
@@ -65,7 +65,7 @@ class ConsentWalk:
         self._next = end
         if end < self._people:
             return False
-        self._done, self._tally, self._next = (now_ms, self._tally), _Tally(), 0
+        self._done, self._tally, self._next = (now_ms, self._tally, end), _Tally(), 0
         return True
 
     def health(self, now_ms: int) -> ConsentHealth:
@@ -73,10 +73,10 @@ class ConsentWalk:
         if self._people <= self._stride or self._shard.policy is not self._policy:
             self._begin()
             self.step(now_ms)
-        at_ms, tally = self._done or (now_ms, self._tally)
+        at_ms, tally, rows = self._done or (now_ms, self._tally, self._next)
         return ConsentHealth(
             at_ms=at_ms,
-            people=int(self._known(0, self._people).sum()),
+            people=tally.people + max(0, self._people - rows),
             looked_at=tally.people,
             coverage={purpose: tally.coverage[purpose] for purpose in sorted(self._bits)},
             any_purpose=tally.any_purpose,

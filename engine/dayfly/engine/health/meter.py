@@ -5,7 +5,8 @@ policy changes nothing of what was counted before. Nothing here is about a perso
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, Self
 
 import msgspec
@@ -27,6 +28,7 @@ __all__ = [
     "HOUR_MS",
     "Book",
     "ChannelMeter",
+    "Lateness",
     "bucket_end_ms",
     "joined",
 ]
@@ -39,7 +41,7 @@ HOURS_KEPT: Final = 24 * (DAYS_KEPT + 1)
 LATE_HOURS_KEPT: Final = 25
 BUCKETS_PER_OCTAVE: Final = 4
 BUCKETS: Final = 40 * BUCKETS_PER_OCTAVE
-AT_ONCE: Final = 1_024
+AT_ONCE: Final = 4_096
 """Events that wait to be counted together: a call of NumPy costs as much as a hundred events."""
 
 _FORMAT: Final = 1
@@ -49,8 +51,10 @@ _USABLE: Final = {"received": 1, "duplicate": -1, "dead": -1}
 """What makes an event count as seen, and what takes it away again."""
 
 Key = tuple[str, str, str]
-"""What was counted, of which channel, and a detail: reason, type, class of lateness."""
+"""What was counted, of which channel, and a detail: a reason."""
 Book = Counter[Key]
+Lateness = tuple[npt.NDArray[np.int64], int]
+"""Events by class of lateness, and the largest lateness."""
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -61,8 +65,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     last: list[tuple[str, int]]
     totals: list[tuple[str, str, str, int]]
     hours: list[tuple[int, list[tuple[str, str, str, int]]]]
-    late: list[tuple[int, list[tuple[str, str, str, int]]]]
-    latest: list[tuple[int, str, int]]
+    late: list[tuple[int, str, int, list[tuple[int, int]]]]
     fields: list[tuple[int, list[tuple[str, str, str, int]]]]
 
 
@@ -101,19 +104,17 @@ class ChannelMeter:
 
     Attributes:
         since_ms: When it first counted something, 0 before.
-        last: When each channel was last heard of.
-        totals: Since the meter was made.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         self.since_ms = 0
-        self.last: dict[str, int] = {}
-        self.totals: Book = Counter()
+        self._last: dict[str, int] = {}
+        self._totals: Book = Counter()
         self._hours: dict[int, Book] = {}
-        self._late: dict[int, Book] = {}
-        self._latest: dict[int, dict[str, int]] = {}
+        self._late: dict[int, dict[str, Lateness]] = {}
         self._fields: dict[int, Book] = {}
         self._waiting: list[EventBatch] = []
+        self._waiting_ms: list[int] = []
         self._waiting_events = 0
         self._hour = 0
         self._use(catalog)
@@ -135,15 +136,13 @@ class ChannelMeter:
             now_ms: The instant after them.
             decisions: What it decided. Duplicates are booked to the channel of the events beside them: an intake call is about one.
         """
-        batches = [item for item in inputs if isinstance(item, EventBatch) and len(item)]
-        for batch in batches:
-            self._add(batch, now_ms)
-        if batches:
-            name = self._channel_of(batches)
-            for kind in _BY_CALL:
-                number = decisions.counts.get(kind, 0)
-                if number:
-                    self._book(kind, name, "", number, now_ms)
+        for item in inputs:
+            if isinstance(item, EventBatch) and len(item.time_ms):
+                self._add(item, now_ms)
+        for kind in _BY_CALL:
+            number = decisions.counts.get(kind, 0)
+            if number:
+                self._book(kind, self._channel_of(inputs), "", number, now_ms)
         if decisions.dead_letters:
             self.letters(decisions.dead_letters, now_ms, late=True)
         for item in inputs:
@@ -165,7 +164,7 @@ class ChannelMeter:
             self._book("dead", letter.channel, str(letter.reason), 1, now_ms)
             if not late:
                 self._book("received", letter.channel, "", 1, now_ms)
-                self.last[letter.channel] = now_ms
+                self._last[letter.channel] = now_ms
 
     def effects(self, letters: Iterable[RejectedEvent], audit: Iterable[bytes], now_ms: int) -> None:
         """Count one frame of effects: dead letters of the intake, and decisions in lines of the audit log."""
@@ -193,25 +192,29 @@ class ChannelMeter:
             self._hour = hour
         self.since_ms = self.since_ms or now_ms
         self._waiting.append(batch)
-        self._waiting_events += len(batch)
-        self.last[self._catalog.channels[int(batch.channel[-1])]] = now_ms
+        self._waiting_ms.append(now_ms)
+        self._waiting_events += len(batch.time_ms)
         if self._waiting_events >= AT_ONCE:
             self.flush()
 
     def _book(self, kind: str, channel: str, detail: str, number: int, now_ms: int) -> None:
         key = (kind, channel, detail)
         self.since_ms = self.since_ms or now_ms
-        self.totals[key] += number
+        self._totals[key] += number
         book = self._kept(self._hours, now_ms // HOUR_MS, HOURS_KEPT)
         book[key] += number
         if kind in _USABLE:
             book["seen", channel, ""] += number * _USABLE[kind]
 
-    def _channel_of(self, batches: Sequence[EventBatch]) -> str:
-        """The one channel of a frame's events; no name where there are several."""
-        first = int(batches[0].channel[0])
-        alone = all(bool((batch.channel == first).all()) for batch in batches)
-        return self._catalog.channels[first] if alone else ""
+    def _channel_of(self, inputs: Sequence[Input]) -> str:
+        """The one channel of a frame's events; no name where there are several, or none."""
+        found = {
+            number
+            for item in inputs
+            if isinstance(item, EventBatch)
+            for number in np.unique(item.channel).tolist()
+        }
+        return self._catalog.channels[found.pop()] if len(found) == 1 else ""
 
     @staticmethod
     def _kept(books: dict[int, Book], number: int, most: int) -> Book:
@@ -231,12 +234,21 @@ class ChannelMeter:
         if not self._waiting:
             return
         batches, self._waiting, self._waiting_events = self._waiting, [], 0
+        instants, self._waiting_ms = self._waiting_ms, []
         channel = np.concatenate([batch.channel for batch in batches])
         kind = np.concatenate([batch.type for batch in batches])
         late_ms = np.concatenate([batch.received_ms - batch.time_ms for batch in batches])
+        self._note_last(channel, np.repeat(instants, [len(batch) for batch in batches]))
         self._count_rows(channel, kind)
         self._count_lateness(channel, late_ms)
         self._count_fields(batches, channel, kind)
+
+    def _note_last(self, channel: npt.NDArray[np.int32], at_ms: npt.NDArray[np.int64]) -> None:
+        latest = np.zeros(len(self._catalog.channels), np.int64)
+        np.maximum.at(latest, channel, at_ms)
+        for number in np.flatnonzero(latest).tolist():
+            name = self._catalog.channels[number]
+            self._last[name] = max(self._last.get(name, 0), int(latest[number]))
 
     def _count_rows(self, channel: npt.NDArray[np.int32], kind: npt.NDArray[np.int32]) -> None:
         now_ms = self._hour * HOUR_MS
@@ -247,17 +259,17 @@ class ChannelMeter:
             self._book("undeclared", self._catalog.channels[number], "", count, now_ms)
 
     def _count_lateness(self, channel: npt.NDArray[np.int32], late_ms: npt.NDArray[np.int64]) -> None:
-        book = self._kept(self._late, self._hour, LATE_HOURS_KEPT)
-        for cell, count in _counted(channel * np.int64(BUCKETS) + _buckets(late_ms)):
-            book["late", self._catalog.channels[cell // BUCKETS], str(cell % BUCKETS)] += count
-        worst = np.zeros(len(self._catalog.channels), np.int64)
-        np.maximum.at(worst, channel, late_ms)
-        kept = self._latest.setdefault(self._hour, {})
+        page = self._late.get(self._hour)
+        if page is None:
+            page = self._late[self._hour] = {}
+            newest = max(self._late)
+            for old in [old for old in self._late if old <= newest - LATE_HOURS_KEPT]:
+                del self._late[old]
         for number in np.unique(channel).tolist():
-            name = self._catalog.channels[number]
-            kept[name] = max(kept.get(name, 0), int(worst[number]))
-        for old in [hour for hour in self._latest if hour not in self._late]:
-            del self._latest[old]
+            name, late = self._catalog.channels[number], late_ms[channel == number]
+            classes, worst = page.get(name) or (np.zeros(BUCKETS, np.int64), 0)
+            classes += np.bincount(_buckets(late), minlength=BUCKETS)
+            page[name] = (classes, max(worst, int(late.max())))
 
     def _count_fields(
         self, batches: Sequence[EventBatch], channel: npt.NDArray[np.int32], kind: npt.NDArray[np.int32]
@@ -275,6 +287,18 @@ class ChannelMeter:
 
     # --- reading --------------------------------------------------------------------------------------------------------
 
+    @property
+    def totals(self) -> Book:
+        """Counts since the meter was made, under the names of `hour`."""
+        self.flush()
+        return self._totals
+
+    @property
+    def last(self) -> Mapping[str, int]:
+        """When each channel was last heard of."""
+        self.flush()
+        return self._last
+
     def hour(self, hour: int) -> Book:
         """Counts of an hour (number since 1970).
 
@@ -284,16 +308,14 @@ class ChannelMeter:
         self.flush()
         return self._hours.get(hour, _NOTHING)
 
-    def lateness(self, hours: Iterable[int]) -> dict[str, tuple[Counter[int], int]]:
-        """By channel over some hours: events by class of lateness, and the largest lateness."""
+    def lateness(self, hours: Iterable[int]) -> dict[str, Lateness]:
+        """By channel over some hours: events by class of lateness (int64[BUCKETS]), and the largest lateness."""
         self.flush()
-        found: dict[str, tuple[Counter[int], int]] = {}
+        found: dict[str, Lateness] = {}
         for hour in hours:
-            for (_, name, bucket), count in self._late.get(hour, _NOTHING).items():
-                found.setdefault(name, (Counter(), 0))[0][int(bucket)] += count
-            for name, most in self._latest.get(hour, {}).items():
-                classes, worst = found[name]
-                found[name] = (classes, max(worst, most))
+            for name, (classes, worst) in self._late.get(hour, {}).items():
+                before, most = found.get(name, (0, 0))
+                found[name] = (classes + before, max(worst, most))
         return found
 
     def fields(self, days: Iterable[int]) -> Book:
@@ -310,13 +332,14 @@ class ChannelMeter:
             _Stored(
                 _FORMAT,
                 self.since_ms,
-                sorted(self.last.items()),
-                _rows(self.totals),
+                sorted(self._last.items()),
+                _rows(self._totals),
                 _pages(self._hours),
-                _pages(self._late),
-                sorted(
-                    (hour, name, most) for hour, page in self._latest.items() for name, most in page.items()
-                ),
+                [
+                    (hour, name, worst, [(at, int(classes[at])) for at in np.flatnonzero(classes).tolist()])
+                    for hour, page in sorted(self._late.items())
+                    for name, (classes, worst) in sorted(page.items(), key=itemgetter(0))
+                ],
                 _pages(self._fields),
             )
         )
@@ -337,13 +360,15 @@ class ChannelMeter:
         if stored.format != _FORMAT:
             raise FrameError(f"meter format={stored.format} must be {_FORMAT}; use the release that wrote it")
         meter = cls(catalog)
-        meter.since_ms, meter.last = stored.since_ms, dict(stored.last)
-        meter.totals = _book(stored.totals)
+        meter.since_ms, meter._last = stored.since_ms, dict(stored.last)
+        meter._totals = _book(stored.totals)
         meter._hours = {number: _book(rows) for number, rows in stored.hours}
-        meter._late = {number: _book(rows) for number, rows in stored.late}
         meter._fields = {number: _book(rows) for number, rows in stored.fields}
-        for hour, name, most in stored.latest:
-            meter._latest.setdefault(hour, {})[name] = most
+        for hour, name, worst, found in stored.late:
+            classes = np.zeros(BUCKETS, np.int64)
+            for at, count in found:
+                classes[at] = count
+            meter._late.setdefault(hour, {})[name] = (classes, worst)
         return meter
 
 

@@ -118,7 +118,7 @@ class ConsentHealth(_Part, frozen=True):
 
     Attributes:
         at_ms: When the last full count ended, or the report's instant where one is still on its way.
-        people: Persons known now.
+        people: Persons known; those met since the count are among them.
         looked_at: How many of them the figures below are about.
         coverage: Persons whose consent allows at least one use that the policy makes under a purpose, by purpose.
         any_purpose: Persons whose consent allows at least one use.

@@ -84,7 +84,9 @@ def _channels(channels: Iterable[ChannelHealth]) -> Iterator[str]:
     yield each(
         "channel_expected_events", "gauge", "Usable events expected in the last 24 full hours.", "expected"
     )
-    yield each("channel_seen_events", "gauge", "Usable events in the last 24 full hours and this one.", "seen")
+    yield each(
+        "channel_seen_events", "gauge", "Usable events in the last 24 full hours and this one.", "seen"
+    )
     yield each("channel_completeness_ratio", "gauge", "Usable events for each expected one.", "completeness")
     yield each("channel_silent_seconds", "gauge", "Time since the last event.", "silent_ms", 0.001)
     late = [

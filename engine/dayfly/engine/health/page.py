@@ -50,7 +50,7 @@ def _head(report: HealthReport) -> str:
     well = report.engine.state == "running"
     return (
         f'<header><h1>Dayfly health</h1><span class="state {"good" if well else "bad"}">'
-        f'{report.engine.state}</span><span class="faint">{clock_text(report.at_ms, "%Y-%m-%d %H:%M:%S")} UTC,'
+        f'{report.engine.state}</span> <span class="faint">{clock_text(report.at_ms, "%Y-%m-%d %H:%M:%S")} UTC,'
         f" policy version {report.policy_version}</span></header>"
     )
 
@@ -108,7 +108,7 @@ def _channels(channels: Iterable[ChannelHealth]) -> str:
         '<span class="key seen"></span>usable<span class="key lost"></span>dead letters and duplicates'
         '<span class="key expected"></span>expected'
     )
-    return f'<h2>Channels, the last 24 hours and this one <span class="faint">{legend}</span></h2><div class="grid2">{figures}</div>'
+    return f'<h2>Channels, the last 24 hours and this one (UTC) <span class="legend">{legend}</span></h2><div class="grid2">{figures}</div>'
 
 
 def _channel(number: int, channel: ChannelHealth) -> str:
@@ -296,7 +296,8 @@ def _engine(report: HealthReport) -> str:
         ("key memory", "locked" if engine.memory_locked else "not locked"),
         ("lineage kept", f"{report.lineage.kept:,} fragments"),
     )
-    return _card("Engine", ("", ""), list(facts), empty="")
+    shown = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    return f'<h2>Engine</h2><dl class="card facts">{shown}</dl>'
 
 
 def _card(

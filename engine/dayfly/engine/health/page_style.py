@@ -35,6 +35,10 @@ th,td{text-align:left;padding:4px 10px 4px 0;border-bottom:1px solid var(--rule)
 th{font-weight:400;font-size:13px}tr:last-child td{border-bottom:0}
 td.number,th.number{text-align:right;white-space:nowrap}
 td.bar{width:38%;min-width:110px}
+td:first-child{min-width:7em}
+.legend{color:var(--faint);font-size:14px;font-weight:400}
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,330px),1fr));gap:8px 24px}
+.facts dt{font-size:13px}.facts dd{margin:0;overflow-wrap:anywhere}
 figcaption{font-size:13px;margin-top:4px}
 svg.chart{display:block;width:100%;height:auto;margin-top:6px}
 svg.share{display:block;width:100%;height:12px;border-radius:3px}

@@ -22,18 +22,22 @@ class LineageReads(Protocol):
 
     def explain(self, jti: str, field: str) -> Explanation:
         """Why the audience sees a field."""
+        ...
 
     def explain_all(self, jti: str) -> tuple[Explanation, ...]:
         """Why the audience sees each field."""
+        ...
 
     def jti_of(self, order_id: str) -> str:
         """Fragment of an order."""
+        ...
 
     def merge(self, subject: bytes, other: bytes) -> None:
         """Two subjects are one."""
 
     def erase(self, subject: bytes) -> int:
         """Destroy what is about a subject."""
+        ...
 
     def sync(self) -> None:
         """Make everything so far durable."""

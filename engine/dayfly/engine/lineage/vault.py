@@ -26,8 +26,9 @@ from .explain import FragmentLineage
 from .explaining import Explaining
 from .shape import LineageShape, shape_from_bytes
 from .store import check_lineage
+from .vault_opening import VaultSettings
 from .vault_periods import Period
-from .vault_records import VaultRecords, VaultSettings
+from .vault_records import VaultRecords
 
 __all__ = ["LineageVault", "VaultSettings"]
 
@@ -140,7 +141,7 @@ class LineageVault(Explaining):
         Raises:
             LineageError: As `LineageStore.put`, or the file cannot be written.
         """
-        if 0 < position <= self.applied:
+        if self._records.has_seen(position):
             return
         check_lineage(order, self._shape)
         period = self._records.period_of(order.issued_at_ms)
@@ -163,7 +164,7 @@ class LineageVault(Explaining):
         )
         by_jti, by_order = period.name(_JTI, jti.encode()), period.name(_ORDER, order.order_id.encode())
         for name in (by_jti, by_order):
-            for number in self._records.numbers(period, name, whole=position == 0):
+            for number in self._records.numbers(period, name, whole=self._records.may_repeat(position)):
                 if self._is_same(period, number, jti, order.order_id, payload):
                     return
         self._records.add(period, by_jti + by_order + period.name(_SUBJECT, subject), payload, position)
@@ -172,7 +173,7 @@ class LineageVault(Explaining):
 
     def merge(self, subject: bytes, other: bytes, *, position: int = 0) -> None:
         """Fragments of `other` belong to `subject` from now on: both pseudonyms are one person."""
-        if not 0 < position <= self.applied:
+        if not self._records.has_seen(position):
             self._records.tie(self._digest(subject), self._digest(other), position)
             if position == 0 and self._records.full:
                 self._records.flush()
@@ -190,14 +191,15 @@ class LineageVault(Explaining):
 
         Secrets are overwritten first; from then on no copy of the database tells anything of these fragments. A crash before
         the end leaves unreadable records, which the same call removes when it is repeated. What was put before is written
-        first, so the caller's log must hold it already.
+        first, so the caller's log must hold it already. More may follow at the same position, so `applied` stays before it
+        until the next `flush`.
 
         Guarantees:
             When it returns, neither secrets, ciphertexts, names nor ties of the person are in any file of the vault.
         """
-        if 0 < position <= self.applied:
+        if self._records.has_seen(position):
             return 0
-        self._records.flush()
+        self._records.flush(unfinished=position)
         group = self._records.group(self._digest(subject))
         erased = 0
         for period in self._records.readable():

@@ -1,8 +1,8 @@
 """Which records bear a name: fresh ones in a dictionary, older ones in sorted runs that are written in one stroke.
 
 A tree with one row per name (SQLite, random keys) cost 70 to 130 us per fragment at half a million of them; a run spreads the
-names of `RUN` records over 1,024 rows, which SQLite writes in a few milliseconds; eight runs share their rows, so a search reads
-a row of at most 3 KB per 32,768 records.
+names of `RUN` records over 4,096 rows, which SQLite writes in some tens of milliseconds; eight runs share their rows, so a search
+reads one row of about 1 KB per 131,072 records.
 """
 
 from itertools import pairwise
@@ -15,11 +15,11 @@ from .vault_periods import Period
 
 __all__ = ["RUN", "Names"]
 
-RUN: Final = 4096
+RUN: Final = 16_384
 _NAME_BYTES: Final = 8
 _ENTRY: Final = np.dtype([("name", ">u8"), ("record", "<u4")])
-_BUCKET_BITS: Final = 10
-_GROUP_BITS: Final = 22
+_BUCKET_BITS: Final = 12
+_GROUP_BITS: Final = 32 - _BUCKET_BITS
 _RUNS_PER_ROW: Final = 8
 
 

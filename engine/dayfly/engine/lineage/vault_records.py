@@ -1,9 +1,7 @@
 """What lies under a lineage vault: sealed records by period, found by keyed names, ties between persons, and their end."""
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,44 +11,12 @@ from dayfly.privacy.keys import DataKeys
 
 from .vault_file import VaultFile
 from .vault_names import RUN, Names
+from .vault_opening import SHAPES, VaultSettings, found_vault, load_periods, recognise
 from .vault_periods import PURPOSE, SECRET_BYTES, Period, Sealer, Secrets, key_check
 
-__all__ = ["VaultRecords", "VaultSettings"]
+__all__ = ["VaultRecords"]
 
-_SHAPES: Final = -(1 << 62)
-"""The period whose key seals rule texts; it never ends."""
-_MAX_PERIODS: Final = 1024
 _ALL: Final = 1 << 63
-
-
-@dataclass(frozen=True, slots=True)
-class VaultSettings:
-    """Limits of a vault.
-
-    Attributes:
-        period_ms: Fragments of so many milliseconds share a data key; fixed when the vault is made.
-        retention_ms: A period's key is destroyed so long after the period's end.
-        at_once: Fragments put without a position that are written together.
-
-    Raises:
-        LineageError: A value is out of its range, or more than 1,024 periods would be alive at once.
-    """
-
-    period_ms: int = 86_400_000
-    retention_ms: int = 30 * 86_400_000
-    at_once: int = 256
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if (
-            self.period_ms < 1
-            or self.at_once < 1
-            or not 0 <= self.retention_ms <= _MAX_PERIODS * self.period_ms
-        ):
-            raise LineageError(
-                f"retention_ms={self.retention_ms} must be 0 to {_MAX_PERIODS} times period_ms={self.period_ms}, and "
-                f"at_once={self.at_once} > 0; choose longer periods"
-            )
 
 
 class _Pending(NamedTuple):
@@ -83,14 +49,24 @@ class VaultRecords:
         self._file = VaultFile(path)
         try:
             if not self._file.rows("SELECT 1 FROM about"):
-                self._found(tenant, subject_key)
-            self.vault, self.applied, self._ended = self._recognise(tenant, subject_key)
+                found_vault(
+                    self._file,
+                    keys=keys,
+                    tenant=tenant,
+                    subject_key=subject_key,
+                    random_bytes=random_bytes,
+                    settings=settings,
+                )
+            self.vault, self.applied, self._ended = recognise(
+                self._file, tenant=tenant, subject_key=subject_key, settings=settings
+            )
+            self._passed = self.applied
             self._sealer = Sealer(self.vault, random_bytes)
             self._names = Names(self._file)
             with self._file.guard():
                 self._secrets = Secrets(path.with_suffix(".secrets"), self.vault)
-            self._periods = self._load()
-            self._shape_key = self._periods.pop(_SHAPES).load(keys, self.vault)
+            self._periods = load_periods(self._file)
+            self._shape_key = self._periods.pop(SHAPES).load(keys, self.vault)
             for period in self._readable():
                 self._names.load(period)
         except KeyDestroyed as error:
@@ -107,6 +83,14 @@ class VaultRecords:
     def full(self) -> bool:
         """Whether so much waits that it should be written."""
         return len(self._pending) + len(self._ties) >= self._limits.at_once
+
+    def has_seen(self, position: int) -> bool:
+        """Whether everything at a position is in the file: a replay, for positions never fall."""
+        return 0 < position <= self._passed or 0 < position < self.applied
+
+    def may_repeat(self, position: int) -> bool:
+        """Whether some of what stands at a position may be in the file already."""
+        return position <= max(self._passed + 1, self.applied)
 
     # --- periods -----------------------------------------------------------------------------------------------------
 
@@ -183,14 +167,19 @@ class VaultRecords:
             raise LineageError(f"record={record} must exist; the vault is damaged, restore it from a copy")
         return self._sealer.open(period.load(self._keys, self.vault), secret, record, rows[0][0])
 
-    def flush(self, through: int | None = None) -> None:
-        """Commit what was taken at positions up to `through` (default: everything)."""
+    def flush(self, through: int | None = None, *, unfinished: int = 0) -> None:
+        """Commit what was taken at positions up to `through` (default: everything).
+
+        More is to come at the position `unfinished`, which therefore does not count as applied.
+        """
         limit = _ALL if through is None else through
         taken = [entry for entry in self._pending if entry.position <= limit]
         ties = [tie for tie in self._ties if tie[0] <= limit]
         applied = max(
             [self.applied, through or 0, *(entry.position for entry in taken), *(tie[0] for tie in ties)]
         )
+        if unfinished:
+            applied = max(self.applied, min(applied, unfinished - 1))
         if not taken and not ties and applied == self.applied:
             return
         touched = {entry.period.serial: entry.period for entry in taken}
@@ -290,11 +279,11 @@ class VaultRecords:
         return found
 
     def untie(self, group: Iterable[bytes], position: int) -> None:
-        """Forget a person's ties, and that the log is applied up to `position`; nothing of it stays in any file."""
+        """Forget a person's ties, and that the log is applied before `position`; nothing of it stays in any file."""
         with self._file.transaction():
             for digest in group:
                 self._file.run("DELETE FROM ties WHERE one = ?", digest)
-            self.applied = max(self.applied, position)
+            self.applied = max(self.applied, position - 1)
             self._file.run("UPDATE about SET applied = ?", self.applied)
         self._file.settle()
 
@@ -320,8 +309,20 @@ class VaultRecords:
             }
             for period in over:
                 del self._periods[period.period]
+        self._index_rest(now_ms)
         self._sweep(max_records)
         return sum(period.alive for period in over)
+
+    def _index_rest(self, now_ms: int) -> None:
+        """Move the names of periods that get no more records, as a rule, out of memory."""
+        for period in self._periods.values():
+            if (period.period + 2) * self._limits.period_ms <= now_ms and period.indexed < period.written:
+                with self._file.transaction():
+                    self._names.write_run(period)
+                    self._file.run(
+                        "UPDATE periods SET indexed = ? WHERE serial = ?", period.written, period.serial
+                    )
+                self._names.forget_run(period)
 
     def _sweep(self, budget: int) -> None:
         """Remove up to `budget` rows of ended periods from the file."""
@@ -373,67 +374,3 @@ class VaultRecords:
     def close(self) -> None:
         """Close the file; what was not flushed is lost."""
         self._file.close()
-
-    def _found(self, tenant: bytes, subject_key: bytes) -> None:
-        """Give a new file its id and the key of its shapes."""
-        vault = self._random_bytes(16)
-        key_id, key = self._keys.create(PURPOSE)
-        with self._file.transaction():
-            self._file.run(
-                "INSERT INTO about VALUES (?, ?, ?, ?, 0, ?)",
-                vault,
-                tenant,
-                _subject_check(subject_key, vault),
-                self._limits.period_ms,
-                _SHAPES,
-            )
-            self._file.run(
-                "INSERT INTO periods (period, key_id, key_check, next, indexed, alive, ended) VALUES (?, ?, ?, 0, 0, 0, 0)",
-                _SHAPES,
-                key_id,
-                key_check(key, vault),
-            )
-
-    def _recognise(self, tenant: bytes, subject_key: bytes) -> tuple[bytes, int, int]:
-        """Id, applied position and ended periods, once file, tenant, key and settings fit together."""
-        ((vault, owner, check, period_ms, applied, ended),) = self._file.rows("SELECT * FROM about")
-        if owner != tenant:
-            raise LineageError(
-                f"tenant={tenant.hex()} must be {owner.hex()}, whose vault this is; open the right one"
-            )
-        if check != _subject_check(subject_key, vault):
-            raise LineageError(
-                "subject_key=<key> must be the one that the vault was made with; nobody could be found under another"
-            )
-        if period_ms != self._limits.period_ms:
-            raise LineageError(
-                f"period_ms={self._limits.period_ms} must be {period_ms}, as the vault was made; keep the setting"
-            )
-        return vault, applied, ended
-
-    def _load(self) -> dict[int, Period]:
-        """Periods that have not ended, each checked against its records: a number may never be given twice."""
-        found = {}
-        for row in self._file.rows(
-            "SELECT serial, period, key_id, key_check, next, indexed, alive FROM periods WHERE ended = 0"
-        ):
-            if not all(isinstance(value, bytes if at == 3 else int) for at, value in enumerate(row)):
-                raise LineageError("periods must hold numbers; the vault is damaged, restore it from a copy")
-            serial, place, key_id, check, written, indexed, alive = row
-            ((last,),) = self._file.rows(
-                "SELECT max(id) FROM records WHERE id >= ? AND id < ?", serial << 32, (serial + 1) << 32
-            )
-            if not 0 <= indexed <= written or (last is not None and last & 0xFFFF_FFFF >= written):
-                raise LineageError(
-                    f"next={written} of period {place} must be above its records; the vault is damaged, restore it from a copy"
-                )
-            found[place] = Period(serial, place, key_id, check, written, written, indexed, alive)
-        if _SHAPES not in found:
-            raise LineageError(
-                "periods must hold that of the shapes; the vault is damaged, restore it from a copy"
-            )
-        return found
-
-
-def _subject_check(subject_key: bytes, vault: bytes) -> bytes:
-    return hashlib.blake2b(vault, key=subject_key, digest_size=8, person=b"dayfly-lineage-c").digest()

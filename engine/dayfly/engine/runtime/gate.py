@@ -9,7 +9,7 @@ import msgspec
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.shard.consent_needs import trigger_request
 from dayfly.engine.triggers import Trigger
-from dayfly.privacy.audit import AuditLog
+from dayfly.privacy.audit_log import AuditLog
 from dayfly.privacy.consent import Decider, PersonConsents, ReasonCode
 from dayfly.privacy.errors import ConsentRefused, TransferRefused
 from dayfly.privacy.fragments import OrderView

@@ -34,7 +34,7 @@ from dayfly.engine.policy.model import Policy
 from dayfly.engine.runtime.gate import Gate
 from dayfly.engine.runtime.keys import EngineKeys
 from dayfly.engine.shard.shard import Shard
-from dayfly.privacy.audit import GENESIS, AuditHead, AuditLog
+from dayfly.privacy.audit_log import GENESIS, AuditHead, AuditLog
 from dayfly.privacy.consent import ConsentRecord
 from dayfly.privacy.deident import Pairwise, Pseudonymise, parse_masking
 from dayfly.privacy.errors import FragmentError

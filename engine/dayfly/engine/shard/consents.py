@@ -9,6 +9,7 @@ import numpy.typing as npt
 from dayfly.engine.events import ObservedConsent
 from dayfly.engine.policy.model import Channel
 from dayfly.engine.shard import kernels_layout, kernels_settle
+from dayfly.engine.shard.consent_states import ConsentStates
 from dayfly.engine.shard.state import Arrays
 from dayfly.privacy.consent import (
     INT64_MAX,
@@ -40,7 +41,7 @@ class Consents:
     """All persons' consents by person number; persons who never said anything are not in it."""
 
     arrays: Arrays
-    states: dict[int, PersonConsents] = field(default_factory=dict)
+    states: ConsentStates = field(default_factory=ConsentStates)
     watched: dict[int, tuple[str, str]] = field(default_factory=dict)
     _groups: list[Requirements] = field(default_factory=list)
     _tags_of: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
@@ -138,11 +139,6 @@ class Consents:
             newer = msgspec.structs.replace(seen, last_ms=latest)
             self.states[person] = replace(state, observed=tuple(sorted((*others, newer))))
 
-    def note_repeats(self) -> None:
-        """`note_repeat` for everybody, before the states are written down."""
-        for person in self.watched:
-            self.note_repeat(person)
-
     def forget(self, person: int) -> None:
         """Forget what a person said."""
         self.states.pop(person, None)
@@ -154,13 +150,14 @@ class Consents:
         self.change(person, self.of(person, subject).with_withdrawal(scope, now_ms))
 
     def merge(self, stays: int, goes: int, names: tuple[bytes, bytes], now_ms: int) -> None:
-        """Join the consents of two persons who turned out to be one; objects in events are read anew from now on."""
+        """Join the consents of two persons who turned out to be one; objects in events are read anew from now on.
+
+        Also where neither has said anything yet: what either says later is to be about both, from this instant on.
+        """
         for person in (stays, goes):
             self.note_repeat(person)
             self.watched.pop(person, None)
         mine, other = self.states.get(stays), self.states.pop(goes, None)
-        if mine is None and other is None:
-            return
         one = mine or PersonConsents(principal(names[0]))
         two = other or PersonConsents(principal(names[1]))
         link = (principal(names[0]), principal(names[1]))

@@ -88,11 +88,12 @@ def rebuild(arrays: Arrays, person: int, events: npt.NDArray[np.int64]) -> None:
     start = 0
     while start < len(events):
         arrays.grow()
-        start = int(kernels_windows.rebuild_one(arrays.handle, events, start))
+        start = int(kernels_windows.refill(arrays.handle, events, start))
 
 
 def merge(arrays: Arrays, stays: int, goes: int, names: Sequence[bytes]) -> None:
     """Give the history of `goes`, known under `names`, to `stays`, and fill its windows as if it had always been one."""
+    arrays.own()
     events = np.sort(np.concatenate([history_of(arrays, stays), history_of(arrays, goes)]))
     kernels_windows.forget_windows(arrays.handle, goes)
     core = arrays.core
@@ -114,6 +115,7 @@ def merge(arrays: Arrays, stays: int, goes: int, names: Sequence[bytes]) -> None
 
 def erase(arrays: Arrays, person: int, names: Sequence[bytes]) -> None:
     """Forget a person: events, values, windows and pseudonyms."""
+    arrays.own()
     core = arrays.core
     events = history_of(arrays, person)
     for event in events.tolist():
@@ -134,6 +136,7 @@ def erase(arrays: Arrays, person: int, names: Sequence[bytes]) -> None:
 
 def forget_unused_texts(arrays: Arrays) -> None:
     """Overwrite the interned texts that no event of the history holds (any more)."""
+    arrays.own()
     core, strings = arrays.core, arrays.strings
     count = int(strings.meta[0])
     used = np.zeros(count, bool)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from dayfly.engine.shard.kernels_prefetch import prefetch_row
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
 __all__ = ["VALUE", "Ids", "find_id", "id_home", "put_id", "put_ids", "rehash_ids", "remove_id"]
@@ -12,6 +13,7 @@ __all__ = ["VALUE", "Ids", "find_id", "id_home", "put_id", "put_ids", "rehash_id
 Words = npt.NDArray[np.int64]
 
 VALUE = 2
+_AHEAD = 16  # ids between asking the cache for a row and needing it
 
 
 class Ids(NamedTuple):
@@ -69,7 +71,10 @@ def put_ids(ids: Ids, rows: npt.NDArray[np.uint64]) -> None:
 
     Oracle: dict
     """
+    mask = ids.keys.shape[0] - 1
     for row in range(len(rows)):
+        if row + _AHEAD < len(rows):
+            prefetch_row(ids.keys, id_home(rows[row + _AHEAD, 0], rows[row + _AHEAD, 1], mask))
         put_id(ids, rows[row, 0], rows[row, 1], np.int64(rows[row, 2]))
 
 

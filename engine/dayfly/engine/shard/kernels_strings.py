@@ -12,7 +12,15 @@ import numpy.typing as npt
 from dayfly.engine.shard.kernels_prefetch import load_word, prefetch_row
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
 
-__all__ = ["Strings", "TextTests", "answer_all", "answer_tests", "index_strings", "intern_rows"]
+__all__ = [
+    "Strings",
+    "TextTests",
+    "answer_all",
+    "answer_tests",
+    "index_strings",
+    "intern_rows",
+    "intern_texts",
+]
 
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -243,6 +251,18 @@ def intern_rows(
             if tests.is_text[first + slot] != 0 and values[at] != _NULL:
                 hashed = strings.ahead[event & _RING, slot]
                 values[at] = _intern(strings, tests, first + slot, (source, values[at]), hashed)
+
+
+@lean_kernel
+def intern_texts(strings: Strings, tests: TextTests, fields: Words, packed: Words, source: Bytes) -> None:
+    """Intern texts, given as field and packed slice of `source`, in their order. The caller has made room.
+
+    Oracle: tests.oracles.strings.NaiveStrings
+    """
+    for text in range(len(fields)):
+        seed = fields[text] * 0x9E3779B1 + strings.meta[2]
+        hashed = _hash(source, packed[text] >> _LENGTH_BITS, packed[text] & _LENGTH_MASK, seed)
+        _intern(strings, tests, fields[text], (source, packed[text]), hashed)
 
 
 @lean_kernel

@@ -7,7 +7,6 @@ from dayfly.engine.shard.kernels_core import Core, mark, tables_full
 from dayfly.engine.shard.kernels_handle import core_of
 from dayfly.engine.shard.kernels_layout import (
     CLOCK,
-    EVENTS,
     H_CHANNEL,
     H_PERSON,
     H_PREVIOUS,
@@ -21,6 +20,7 @@ from dayfly.engine.shard.kernels_layout import (
 )
 from dayfly.engine.shard.kernels_lines import STAMPS, UNCHANGED, clear_line, find_line, insert, line_key, view
 from dayfly.engine.shard.kernels_predicates import predicate_holds
+from dayfly.engine.shard.kernels_prefetch import prefetch_row
 from dayfly.engine.shard.kernels_program import Handle
 from dayfly.engine.shard.kernels_sequences import forget_judgement
 from dayfly.privacy._jit import inlined_kernel, lean_kernel
@@ -28,14 +28,14 @@ from dayfly.privacy._jit import inlined_kernel, lean_kernel
 __all__ = [
     "forget_windows",
     "match_features",
-    "rebuild_one",
-    "rebuild_windows",
+    "refill",
     "relink",
-    "relink_all",
     "update_windows",
 ]
 
 Words = npt.NDArray[np.int64]
+
+_FAR, _NEAR = 16, 8  # events between asking the cache for an event's row, or its values, and needing them
 
 
 @inlined_kernel
@@ -62,19 +62,27 @@ def _mark_edges(core: Core, feature: int, row: int, change: tuple[int, int]) -> 
 
 
 @inlined_kernel
-def _update_feature(core: Core, person: int, feature: int, entry: tuple[int, int], late: bool) -> None:  # noqa: FBT001 - kernels take positional scalars
-    """Put (time, value) into the window of one feature and mark the tags whose answer it can change."""
+def _put_entry(core: Core, person: int, feature: int, entry: tuple[int, int]) -> tuple[int, int]:
+    """Put (time, value) into the window of one feature: its line, and the time of the entry it replaced or UNCHANGED."""
     program, lines, control = core.world.program, core.world.lines, core.control
     kind, cap, span = program.features[feature, 3], program.features[feature, 4], program.features[feature, 5]
     now, time = control[CLOCK], entry[0]
     if time <= now - span:
-        return
+        return np.int64(-1), np.int64(UNCHANGED)
     row = find_line(lines.table, lines.meta, line_key(person, feature), True)
     if kind == STAMPS:  # by far the most common: compiled for itself, with a stride of one
         replaced = insert(lines, row, STAMPS, cap, now - span, (time, 0))
     else:
         replaced = insert(lines, row, kind, cap, now - span, entry)
     control[UPDATES] += 1
+    return row, replaced
+
+
+@inlined_kernel
+def _update_feature(core: Core, person: int, feature: int, entry: tuple[int, int], late: bool) -> None:  # noqa: FBT001 - kernels take positional scalars
+    """Put (time, value) into the window of one feature and mark the tags whose answer it can change."""
+    program, time = core.world.program, entry[0]
+    row, replaced = _put_entry(core, person, feature, entry)
     if replaced == UNCHANGED:
         return
     _mark_edges(core, feature, row, (time, replaced))
@@ -119,11 +127,17 @@ def update_windows(core: Core, person: int, time: int, offset: int, slot: int) -
 
 @lean_kernel
 def _replay(handle: Handle, event: int) -> None:
-    """Put an event of the history into the windows of its person."""
+    """Put an event of the history into the windows of its person, which nobody has looked at yet: there is nothing to mark."""
     core = core_of(handle)
-    kind, offset = core.history[event, H_TYPE], core.history[event, H_VALUES]
-    match_features(core, (core.world.rows.values, offset), kind, core.history[event, H_CHANNEL], 0)
-    update_windows(core, core.history[event, H_PERSON], core.history[event, H_TIME], offset, 0)
+    row, values = core.history[event], core.world.rows.values
+    person, time, offset = row[H_PERSON], row[H_TIME], row[H_VALUES]
+    match_features(core, (values, offset), row[H_TYPE], row[H_CHANNEL], 0)
+    core.people[person, NEWEST] = max(time, core.people[person, NEWEST])
+    for place in range(1, core.matched[0, 0] + 1):
+        feature = core.matched[0, place]
+        field = core.world.program.features[feature, 2]
+        value = values[offset + field] if field >= 0 else np.int64(0)
+        _put_entry(core, person, feature, (time, value))
 
 
 @lean_kernel
@@ -142,36 +156,28 @@ def forget_windows(handle: Handle, person: int) -> None:
 
 
 @lean_kernel
-def rebuild_one(handle: Handle, events: Words, start: int) -> int:
-    """Put the given events (by arrival) of a person into its windows again, from `start`; where to go on after growing.
+def refill(handle: Handle, events: Words, start: int) -> int:
+    """Put events of the history into the windows again, from `start` on; where to go on after growing.
+
+    Args:
+        handle: All arrays.
+        events: Their numbers, those of each person by arrival. Where a person's events follow one another, its windows stay
+            in the cache for all of them.
+        start: Index in `events`.
 
     Oracle: tests.oracles.membership.OracleEngine
     """
     core = core_of(handle)
-    for at in range(start, len(events)):
+    history, count = core.history, len(events)
+    for at in range(start, count):
         if tables_full(core):
             return at
+        if at + _FAR < count:
+            prefetch_row(history, events[at + _FAR])
+        if at + _NEAR < count:
+            prefetch_row(core.world.rows.values, history[events[at + _NEAR], H_VALUES])
         _replay(handle, events[at])
-    for word in range(len(core.marks)):
-        core.marks[word] = 0
-    return len(events)
-
-
-@lean_kernel
-def rebuild_windows(handle: Handle, start: int) -> int:
-    """Put the whole history into the windows again, from event `start`; where to go on after growing.
-
-    Oracle: tests.oracles.membership.OracleEngine
-    """
-    core = core_of(handle)
-    for event in range(start, core.control[EVENTS]):
-        if tables_full(core):
-            return event
-        if core.history[event, H_PERSON] >= 0:
-            _replay(handle, event)
-    for word in range(len(core.marks)):
-        core.marks[word] = 0
-    return core.control[EVENTS]
+    return count
 
 
 @lean_kernel
@@ -187,17 +193,3 @@ def relink(handle: Handle, person: int, events: Words) -> None:
         core.history[event, H_PREVIOUS] = previous
         previous = event
     core.people[person, LAST_EVENT] = previous
-
-
-@lean_kernel
-def relink_all(handle: Handle) -> None:
-    """Link every person's events by arrival.
-
-    Oracle: tests.oracles.membership.OracleEngine
-    """
-    core = core_of(handle)
-    for event in range(core.control[EVENTS]):
-        person = core.history[event, H_PERSON]
-        if person >= 0:
-            core.history[event, H_PREVIOUS] = core.people[person, LAST_EVENT]
-            core.people[person, LAST_EVENT] = event

@@ -1,6 +1,7 @@
 """A new policy takes effect: history is read under the new declarations, windows are filled from it, everybody is evaluated."""
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,14 @@ from dayfly.engine.shard import kernels_layout, kernels_settle, kernels_windows
 from dayfly.engine.shard.compile import Compiled
 from dayfly.engine.shard.kernels_lines import line_key
 from dayfly.engine.shard.kernels_program import Rows, find_member
+from dayfly.engine.shard.kernels_snapshot import group_rows
 from dayfly.engine.shard.kernels_strings import intern_rows
 from dayfly.engine.shard.state import Arrays
 
 __all__ = ["Held", "held_by_name", "settle_everybody", "swap"]
+
+_SAMPLE: Final = 8
+"""One event in so many is taken first, to see how many windows there will be."""
 
 Held = tuple[int, str, tuple[int, int, int]]
 """A membership that holds: person, tag name, (since, until, sequence)."""
@@ -34,6 +39,7 @@ def held_by_name(arrays: Arrays) -> list[Held]:
 
 def swap(arrays: Arrays, compiled: Compiled, held: list[Held]) -> None:
     """Put `compiled` in force; memberships of tags that it still has are kept as they are, to be evaluated next."""
+    arrays.own()
     old = arrays.compiled.policy.catalog
     moved = None if old == compiled.policy.catalog else _moved_rows(arrays, compiled.policy.catalog)
     arrays.swap_program(compiled)
@@ -50,12 +56,22 @@ def swap(arrays: Arrays, compiled: Compiled, held: list[Held]) -> None:
 
 
 def fill_windows(arrays: Arrays) -> None:
-    """Fill all windows from the history."""
-    arrays.core.people[: int(arrays.core.control[kernels_layout.PEOPLE]), kernels_layout.NEWEST] = -(2**63)
+    """Fill all windows from the history, person by person."""
+    core = arrays.core
+    people, events = (int(core.control[cell]) for cell in (kernels_layout.PEOPLE, kernels_layout.EVENTS))
+    core.people[:people, kernels_layout.NEWEST] = NULL
+    starts, order = np.zeros(people + 1, np.int64), np.empty(events, np.int64)
+    group_rows(np.ascontiguousarray(core.history[:events, kernels_layout.H_PERSON]), starts, order)
+    order = order[: int(starts[-1])]
+    arrays.start_lines(_SAMPLE)
     start = 0
-    while start < int(arrays.core.control[kernels_layout.EVENTS]):
-        arrays.grow()
-        start = int(kernels_windows.rebuild_windows(arrays.handle, start))
+    for end in (len(order) // _SAMPLE, len(order)):
+        while start < end:
+            arrays.grow()
+            start = int(kernels_windows.refill(arrays.handle, order[:end], start))
+        if end < len(order):
+            count, words = (int(used) * _SAMPLE for used in arrays.core.world.lines.meta[:2])
+            arrays.reserve_lines(count, words)
 
 
 def settle_everybody(arrays: Arrays, drain: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ Same inputs, same decisions and same snapshot, byte for byte, wherever the strea
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Self, assert_never
 
@@ -40,6 +41,7 @@ from dayfly.engine.shard import (
 from dayfly.engine.shard.batches import columns_of, single_event
 from dayfly.engine.shard.compile import Compiled, compile_policy
 from dayfly.engine.shard.consents import Consents
+from dayfly.engine.shard.moves import Moves
 from dayfly.engine.shard.orders import Orders, recalls
 from dayfly.engine.shard.reading import Reader
 from dayfly.engine.shard.state import Arrays
@@ -83,8 +85,8 @@ class Shard:
         self.reader = Reader(self.arrays)
         self.orders = Orders(self.arrays, self.consents, self.reader)
         self.waiting = WaitingRoom()
-        self.moves = moving.Moves()
-        self.aliases: dict[int, list[bytes]] = {}
+        self.moves = Moves()
+        self.aliases: dict[int, tuple[bytes, ...]] = {}
         self._out = _Outbox()
         self._batch: EventBatch | None = None
 
@@ -282,7 +284,8 @@ class Shard:
             return
         names = (subject, other)
         self._leave_all(goes, "merged")
-        self.aliases.setdefault(stays, []).extend([self.orders.name(goes), *self.aliases.pop(goes, [])])
+        joined = self.orders.name(goes), *self.aliases.pop(goes, ())
+        self.aliases[stays] = (*self.aliases.get(stays, ()), *joined)
         self.orders.move(goes, stays)
         self.consents.merge(stays, goes, names, self.clock_ms)
         identity.merge(self.arrays, stays, goes, self.aliases[stays])
@@ -295,7 +298,7 @@ class Shard:
         person = identity.find(self.arrays, subject)
         names = [subject]
         if person >= 0:
-            names = [self.orders.name(person), *self.aliases.pop(person, [])]
+            names = [self.orders.name(person), *self.aliases.pop(person, ())]
             self._leave_all(person, "erased")
             ended = self.orders.forget(person)
             if ended:
@@ -456,13 +459,15 @@ class Shard:
 
     def snapshot(self) -> bytes:
         """Everything that the future depends on, in canonical form: equal states give equal bytes."""
-        self.consents.note_repeats()
-        return snapshots.write(self)
+        return b"".join(self.image()())
 
-    def image(self) -> Callable[[], bytes]:
-        """The state as it is now; calling what is returned makes `snapshot` of it, also on another thread and later."""
-        data = self.snapshot()
-        return lambda: data
+    def image(self) -> Callable[[], Sequence[bytes | memoryview]]:
+        """The state as it is now, in the time that copying takes.
+
+        Returns:
+            What makes `snapshot` of that state, in pieces; to be called once, on any thread, whatever happens meanwhile.
+        """
+        return partial(snapshots.write, snapshots.take(self))
 
     @classmethod
     def restore(cls, data: bytes, policy: Policy, **options: Any) -> Self:

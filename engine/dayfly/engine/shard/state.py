@@ -1,5 +1,7 @@
 """The arrays of a shard: made, grown, and handed to the kernels as one `Core`."""
 
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,7 +17,7 @@ from dayfly.engine.shard.kernels_people import VALUE, Ids, rehash_ids
 from dayfly.engine.shard.kernels_program import Handle, Program, Rows, World
 from dayfly.engine.shard.kernels_strings import Strings, answer_all, index_strings
 
-__all__ = ["Arrays", "aligned_rows", "empty_ids"]
+__all__ = ["Arrays", "Loan", "aligned_rows", "empty_ids"]
 
 Words = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint64]
@@ -23,6 +25,7 @@ _Cell = TypeVar("_Cell", bound=np.generic)
 
 _SMALLEST = 1 << 10
 _PAGE_WORDS = 512
+_SPARE = 16
 
 
 def aligned_rows(rows: int) -> Words:
@@ -60,6 +63,13 @@ def _longer(array: npt.NDArray[_Cell], rows: int) -> npt.NDArray[_Cell]:
     return grown
 
 
+def _copied(array: npt.NDArray[_Cell], rows: int) -> npt.NDArray[_Cell]:
+    """A copy of the first rows in an array of the same length."""
+    copied = np.zeros_like(array)
+    copied[:rows] = array[:rows]
+    return copied
+
+
 def _ahead(program: Program) -> Bits:
     return np.zeros((16, max(int(program.scalars[5]), 1)), np.uint64)
 
@@ -71,6 +81,19 @@ def _matched(program: Program) -> Words:
 
 def _words_per_mask(compiled: Compiled) -> int:
     return len(compiled.mask_groups())
+
+
+class Loan:
+    """Held by whoever reads the history, values, names and texts of a shard where they are, on another thread.
+
+    Rows are added behind those that it reads; `Arrays.own` is called before any of these is changed.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
+def _nobody() -> None:
+    """There is no loan."""
 
 
 @dataclass(slots=True)
@@ -89,6 +112,7 @@ class Arrays:
     strings: Strings = field(init=False)
     handle: Handle = field(init=False, default_factory=empty_handle)
     _core: Core = field(init=False)
+    _loan: Callable[[], Loan | None] = field(init=False, default=_nobody)
 
     @property
     def core(self) -> Core:
@@ -155,6 +179,90 @@ class Arrays:
             _ahead(self.compiled.program),
         )
 
+    # --- lending ------------------------------------------------------------------------------------------------------
+
+    def lend(self) -> Loan:
+        """Let somebody read rows that are there now, where they are, for as long as the loan is kept."""
+        loan = self._loan()
+        if loan is None:
+            loan = Loan()
+            self._loan = weakref.ref(loan)
+        return loan
+
+    def own(self) -> None:
+        """Called before rows that are already there are changed: whoever reads them keeps them, and they are copied here."""
+        if self._loan() is None:
+            return
+        self._loan = _nobody
+        core, strings = self.core, self.strings
+        people, events, values = (
+            int(core.control[cell])
+            for cell in (kernels_layout.PEOPLE, kernels_layout.EVENTS, kernels_layout.VALUES)
+        )
+        texts, text_bytes = (int(used) for used in strings.meta[:2])
+        history = aligned_rows(len(core.history))
+        history[:events] = core.history[:events]
+        self.core = core._replace(history=history, names=_copied(core.names, people))
+        self._replace_world(rows=core.world.rows._replace(values=_copied(core.world.rows.values, values)))
+        self.strings = strings._replace(
+            where=_copied(strings.where, texts), text=_copied(strings.text, text_bytes)
+        )
+
+    # --- a fresh shard is filled --------------------------------------------------------------------------------------
+
+    def reserve_people(self, people: int, *, ids: int, seen: int) -> None:
+        """Make room in empty tables for so many persons, pseudonyms and ids of events."""
+        core = self.core
+        if len(core.people) < people + _SPARE:
+            rows = people + people // 8 + _SPARE
+            words = core.masks.shape[1]
+            self.core = core._replace(
+                people=np.zeros((rows, 8), np.int64),
+                names=np.zeros((rows, 2), np.uint64),
+                masks=np.zeros((rows, words), np.uint64),
+            )
+        if len(core.ids.keys) * 3 < ids * 5:
+            self.core = self.core._replace(ids=empty_ids(_power_of_two(ids * 5 // 3)))
+        if len(core.seen.keys) * 3 < seen * 5:
+            self.core = self.core._replace(seen=empty_ids(_power_of_two(seen * 5 // 3)))
+
+    def reserve_events(self, events: int, values: int) -> None:
+        """Make room in empty tables for so many events with so many values."""
+        if len(self.core.history) < events + _SPARE:
+            self.core = self.core._replace(history=aligned_rows(events + events // 4 + _SPARE))
+        rows = self.core.world.rows
+        if len(rows.values) < values + 1_024:
+            self._replace_world(rows=rows._replace(values=np.zeros(values + values // 4 + 1_024, np.int64)))
+
+    def start_lines(self, share: int) -> None:
+        """Have the empty table of windows begin with a share of its usual size: how many there will be is about to be seen."""
+        assert not self.core.world.lines.meta[0], "only an empty table is replaced"
+        self._replace_lines(max(3 * self.expected_people // share, _SMALLEST))
+
+    def reserve_lines(self, count: int, words: int) -> None:
+        """Make room for about so many windows with so many words out of line, and at least for the usual number."""
+        rows = max(count * 4 // 3, 3 * self.expected_people)
+        if rows > len(self.core.world.lines.table):
+            self._replace_lines(rows)
+        lines = self.core.world.lines
+        if words * 5 // 4 > len(lines.arena):
+            self._replace_world(lines=lines._replace(arena=_longer(lines.arena, words * 5 // 4)))
+
+    def _replace_lines(self, rows: int) -> None:
+        lines = self.core.world.lines
+        table = aligned_rows(rows)
+        rehash(lines.table, table)
+        self._replace_world(lines=lines._replace(table=table, flat=table.reshape(-1)))
+
+    def reserve_members(self, members: int, *, timers: int) -> None:
+        """Make room in empty tables for so many memberships and timers."""
+        world = self.core.world
+        tags = int(world.program.scalars[3])
+        if len(world.members) < 2 * (members + tags):
+            self._replace_world(members=aligned_rows(2 * (members + tags)))
+        if len(self.core.heap) < timers + tags + _SPARE:
+            self.core = self.core._replace(heap=np.zeros((2 * timers + 4 * tags + 1_024, 2), np.int64))
+
     # --- growing ------------------------------------------------------------------------------------------------------
 
     def make_room_for_strings(self, count: int, text_bytes: int) -> None:
@@ -197,9 +305,7 @@ class Arrays:
             self.core = self.core._replace(people=people, names=names, masks=masks)
         self._grow_ids()
         if (lines.meta[0] + features) * 20 >= len(lines.table) * 17:
-            table = aligned_rows((len(lines.table) + features) * 3 // 2)
-            rehash(lines.table, table)
-            self._replace_world(lines=self.core.world.lines._replace(table=table, flat=table.reshape(-1)))
+            self._replace_lines((len(lines.table) + features) * 3 // 2)
         slack = features * (4 << max(int(lines.meta[2]), 5))
         if lines.meta[1] + slack >= len(lines.arena):
             arena = _longer(lines.arena, int(lines.meta[1]) + 2 * slack)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from dayfly.engine.durable.clock import SteadyClock
-from dayfly.engine.durable.engine import check_payloads, check_pseudonym, check_type
+from dayfly.engine.durable.arguments import check_policy, check_pseudonym, check_type, payloads_of
 from dayfly.engine.durable.erasure import ErasureCertificate
 from dayfly.engine.durable.opening import Outside, open_folder
 from dayfly.engine.durable.settings import EngineSettings
@@ -166,7 +166,7 @@ class ShardedEngine:
 
     def submit_later(self, payloads: Sequence[bytes], channel: str) -> "Future[ShardedReceipt]":
         """As `submit`, without waiting."""
-        taken = check_payloads(payloads)
+        taken = payloads_of(payloads)
         future: Future[ShardedReceipt] = Future()
         self._queue.put(Work(None, future, taken, channel, max(1, len(taken))))
         return future
@@ -222,7 +222,7 @@ class ShardedEngine:
         Raises:
             ShardError: it does not compile; nothing was changed.
         """
-        check_type(Policy, policy=policy)
+        check_policy(policy)
         compile_policy(policy)
         self._do(lambda now_ms: self._publish(policy, now_ms))
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dayfly.engine.catalog import Catalog
 from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import Arrive, Confirm, Depart
-from dayfly.engine.shard.moving import read_parcel
+from dayfly.engine.shard.parcels import read_parcel
 from dayfly.engine.sharded.routes import Ids, Routes
 from dayfly.engine.sharded.splitting import rows_of
 

@@ -129,14 +129,14 @@ class Material(_Secret, frozen=True):
         Raises:
             KeyRotationError: Two keys are alive already.
         """
-        alive = self.without_ended(now_ms).signing
-        if len(alive) > 1:
-            until = alive[0].verify_until_ms
+        first, *others = self.without_ended(now_ms).signing
+        if others:
+            until = first.verify_until_ms
             raise KeyRotationError(
-                f"signing keys={len(alive)} must be < 2; wait until the replaced one has ended at {until} + {SKEW_MS} ms"
+                f"signing keys={1 + len(others)} must be < 2; wait until the replaced one has ended at {until} + {SKEW_MS} ms"
             )
         use_from_ms = now_ms + cache_period_ms
-        replaced = msgspec.structs.replace(alive[0], verify_until_ms=use_from_ms + longest_ttl_ms)
+        replaced = msgspec.structs.replace(first, verify_until_ms=use_from_ms + longest_ttl_ms)
         return msgspec.structs.replace(
             self, signing=(replaced, SigningEntry(new_p256(), now_ms, use_from_ms))
         )

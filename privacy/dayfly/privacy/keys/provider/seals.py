@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeVar, cast
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -273,7 +273,7 @@ class KeyringSeal:
         if self._backend is not None:
             return self._backend
         try:
-            library: KeyringBackend = import_module("keyring")
+            library = cast("KeyringBackend", import_module("keyring"))
         except ImportError:
             raise KeyringUnavailable(
                 "library='keyring' must be installed; run pip install 'dayfly[keyring]', or seal with a passphrase"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.privacy.audit import GENESIS, AuditHead, AuditLog, verify_audit
+from dayfly.privacy.audit_log import GENESIS, AuditHead, AuditLog, verify_audit
 from dayfly.privacy.consent import ConsentRequest, PersonConsents, decide
 from dayfly.privacy.errors import BrokenChain, DeidentificationError, InvalidArgument
 from dayfly.privacy.transfers import (
