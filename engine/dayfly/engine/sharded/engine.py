@@ -8,8 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.arguments import check_policy, check_pseudonym, check_type, payloads_of
+from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.erasure import ErasureCertificate
 from dayfly.engine.durable.opening import Outside, open_folder
 from dayfly.engine.durable.settings import EngineSettings
