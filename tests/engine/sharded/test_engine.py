@@ -18,8 +18,9 @@ from dayfly.engine.durable import Engine, EngineSettings, FeedItem, Outside, Tag
 from dayfly.engine.errors import EngineClosed, EngineFailed, StoreForeign
 from dayfly.engine.generator.times import iso_ms
 from dayfly.engine.sharded.clients import Client
-from dayfly.engine.sharded.engine import PUBLISHING, ShardedEngine
+from dayfly.engine.sharded.engine import ShardedEngine
 from dayfly.engine.sharded.member import Member, MemberSpec
+from dayfly.engine.sharded.opening import PUBLISHING
 from dayfly.engine.sharded.process import ProcessClient
 from dayfly.engine.store import LogSettings
 from dayfly.privacy.errors import InvalidArgument
@@ -149,7 +150,7 @@ def test_a_life_over_two_shards(store: Store, start: Callable[[MemberSpec], Clie
         random_bytes=os.urandom,
     )
     verified = client.verify(fragment.token, now_ms())
-    pending = client.lease_request(verified, now_ms(), engine.nonce(fragment.jti))
+    pending = client.lease_request(verified, now_ms(), engine.nonce())
     opened = client.open(verified, pending, engine.lease(pending.request), now_ms())
     assert opened.values
     assert engine.explain_all(fragment.jti)
@@ -192,7 +193,7 @@ def test_who_is_linked_moves_with_its_past(store: Store, start: Callable[[Member
     assert len(engine.erase(store.person(user))) == 3
 
 
-def test_a_dead_shard_fails_its_own_calls_only(store: Store) -> None:
+def test_when_the_process_of_a_shard_ends_the_engine_has_failed_and_nothing_is_lost(store: Store) -> None:
     engine = store.open(policy=furniture(), start=ProcessClient)
     mine = [next(store.users(shard)) for shard in range(SHARDS)]
     for user in mine:
@@ -201,7 +202,10 @@ def test_a_dead_shard_fails_its_own_calls_only(store: Store) -> None:
     os.kill(store.process(1).pid, signal.SIGKILL)
     with pytest.raises(EngineFailed, match="shard=1 must be running"):
         engine.submit([store.view("leather", userId=mine[1])], "app")
-    engine.submit([store.view("leather", userId=mine[0])], "app")
+    with pytest.raises(EngineFailed, match="must be opened again"):
+        engine.submit([store.view("leather", userId=mine[0])], "app")
+    with pytest.raises(EngineFailed, match="must be opened again"):
+        engine.jwks()
     engine.close()
     engine = store.open()
     for material in ("fabric", "velvet"):
@@ -215,8 +219,7 @@ def test_a_publication_that_a_crash_cut_short_is_finished_at_the_next_start(stor
     edited = changed("settings", lambda document: document.update(history="500d"), version=2)
     (store.folder / PUBLISHING).write_bytes(edited.source)
     engine = store.open()
-    sources = {port.client.call("state").result()[0] for port in engine._ports}
-    assert sources == {edited.source}
+    assert {port.state().policy for port in engine._ports} == {edited.source}
     assert not (store.folder / PUBLISHING).exists()
 
 
@@ -226,7 +229,7 @@ def test_a_policy_reaches_every_shard(store: Store) -> None:
     engine.publish(edited)
     engine.close()
     engine = store.open()
-    assert {port.client.call("state").result()[0] for port in engine._ports} == {edited.source}
+    assert {port.state().policy for port in engine._ports} == {edited.source}
 
 
 def test_merge_and_withdraw_find_the_person(store: Store) -> None:

@@ -71,6 +71,7 @@ def restore(
     random_bytes: Callable[[int], bytes],
     now_ms: Callable[[], int],
     checkpoint: str | None = None,
+    marker: StoreMarker | None = None,
 ) -> Restored:
     """Make a store from a backup. Nothing of the old one is touched before the backup was read to its end.
 
@@ -83,6 +84,7 @@ def restore(
         now_ms: Clock of the record of destroyed keys.
         checkpoint: The newest checkpoint of the tombstone log that was published; a backup that is older than it is refused,
             because two histories would be signed with one key.
+        marker: What the new store is, where it is one shard of several.
 
     Raises:
         BackupEnded: an erasure destroyed its key.
@@ -112,7 +114,13 @@ def restore(
         key = _key(data_keys, head, backup)
         shutil.rmtree(staging, ignore_errors=True)
         try:
-            StoreMarker.create(staging, tenant=keys.tenant_id, created_ms=head.at_ms)
+            StoreMarker.create(
+                staging,
+                tenant=keys.tenant_id,
+                created_ms=head.at_ms if marker is None else marker.created_ms,
+                shards=1 if marker is None else marker.shards,
+                shard=None if marker is None else marker.shard,
+            )
             contents = _unpack(read_parts(backup, key), staging)
             verifier = keys.notes().verifier
             _rebuild_stones(staging, contents, verifier, checkpoint)

@@ -142,6 +142,7 @@ class MemoryEngine:
         tap: Sees the inputs of each `apply`, the instant after it and what was decided, for a log.
         resume: What to go on from; `policy` is then the one in force there, and `tombstones` not used.
         shards: Number of engines that share the yearly head-counts of transfers; see `Gate`.
+        nonce_key: As of `FragmentService`.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class MemoryEngine:
         tap: Callable[[Sequence[Input], int, Decisions], None] | None = None,
         resume: Resume | None = None,
         shards: int = 1,
+        nonce_key: bytes | None = None,
     ) -> None:
         self._lock = threading.RLock()
         self._keys = keys
@@ -187,6 +189,7 @@ class MemoryEngine:
             sink=tombstones,
             graves=resume.graves if resume else None,
             settings=settings,
+            nonce_key=nonce_key,
         )
         self._jti_of_order: dict[str, str] = {}
         self._unreported: Outcome | None = None

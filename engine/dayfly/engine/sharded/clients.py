@@ -1,6 +1,6 @@
 """What a sharded engine needs of a shard, wherever that runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dayfly.engine.durable.input_frames import encode_inputs
+from dayfly.engine.errors import EngineFailed
 from dayfly.engine.inputs import Arrive, Confirm, Depart, Input
+from dayfly.engine.sharded.member import ShardState
 from dayfly.engine.sharded.routes import Ids
 
 __all__ = ["Client", "Port"]
@@ -19,6 +21,9 @@ class Client(Protocol):
 
     def call(self, name: str, *args: Any) -> "Future[Any]":
         """As `Member.call`."""
+
+    def on_end(self, told: Callable[[EngineFailed], object]) -> None:
+        """Have somebody told when it ends by itself."""
 
     def close(self) -> None:
         """Close the shard."""
@@ -52,7 +57,11 @@ class Port:
         found = self.client.call("seen", ids.tobytes(), received_ms.tobytes()).result()
         return np.frombuffer(found, np.bool_)
 
+    def state(self) -> ShardState:
+        """What the router must know of it."""
+        state: ShardState = self.client.call("state").result()
+        return state
+
     def outbox(self) -> Sequence[bytes]:
         """Parcels that are not known to have arrived."""
-        parcels: Sequence[bytes] = self.client.call("state").result()[2]
-        return parcels
+        return self.state().outbox

@@ -10,16 +10,41 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 from dayfly.engine.durable.feed import FeedItem
-from dayfly.engine.errors import EngineClosed, EngineError
+from dayfly.engine.errors import EngineClosed, EngineError, FeedGap
 from dayfly.engine.sharded.clients import Client
+from dayfly.privacy.errors import InvalidArgument
 
-__all__ = ["Positions", "ShardedSubscription"]
+__all__ = ["Positions", "ShardedSubscription", "subscribe"]
 
 Positions: TypeAlias = tuple[int, ...]
 """Position of the last item handled, for each shard. Opaque to a consumer: store it, and subscribe after it next time."""
 
 _LIMIT: Final = 256
 _WAIT_SECONDS: Final = 0.5
+
+
+def subscribe(clients: Sequence[Client], after: Positions | None) -> "ShardedSubscription":
+    """As `ShardedEngine.fragments`."""
+    if after is None:
+        after = tuple(future.result() for future in [client.call("newest") for client in clients])
+    if len(after) != len(clients):
+        raise InvalidArgument(
+            f"after={after!r} must have {len(clients)} positions; pass the position of a subscription"
+        )
+    resume, gap = list(after), None
+    for number, (client, position) in enumerate(zip(clients, after, strict=True)):
+        error = client.call("check", position).exception()
+        if isinstance(error, FeedGap):
+            resume[number], gap = error.resume_after, gap or error
+        elif error is not None:
+            raise error
+    if gap is not None:
+        raise _gap(gap, tuple(resume)) from gap
+    return ShardedSubscription(clients, after)
+
+
+def _gap(gap: FeedGap, resume: Positions) -> FeedGap:
+    return FeedGap(str(gap), resume_after=gap.resume_after, resume_positions=resume)
 
 
 class ShardedSubscription:
@@ -69,15 +94,18 @@ class ShardedSubscription:
             shard, item = self._ready.get(timeout=timeout_seconds)
         except queue.Empty:
             return None
+        if isinstance(item, FeedGap):
+            raise _gap(item, self._with(shard, item.resume_after)) from item
+        if isinstance(item, EngineError):
+            raise item
         if isinstance(item, Exception):
-            raise (
-                item
-                if isinstance(item, EngineError)
-                else EngineClosed(f"engine=<closed> must be open: {item}")
-            )
+            raise EngineClosed(f"engine=<closed> must be open: {item}") from item
         self.shard = shard
-        self.position = (*self.position[:shard], item.position, *self.position[shard + 1 :])
+        self.position = self._with(shard, item.position)
         return item
+
+    def _with(self, shard: int, position: int) -> Positions:
+        return (*self.position[:shard], position, *self.position[shard + 1 :])
 
     def __iter__(self) -> Iterator[FeedItem]:
         """Items until the engine is closed."""
