@@ -135,7 +135,7 @@ def test_one_nonce_serves_fragments_of_all_shards_and_receipts_verify(store: Sto
         receipt = engine.deletion_receipt(item.jti)
         for verifier in engine.verifiers:
             if receipt.checkpoint.startswith(f"{verifier.name}\n"):
-                verify_receipt(receipt, verifier)
+                verify_receipt(receipt, verifier, verifier.name)
                 checked += 1
     assert checked == len(found)
 
