@@ -14,7 +14,8 @@ import pytest
 
 from dayfly.engine.delivery import Delivery, DeliverySettings
 from dayfly.engine.delivery.items import FragmentEnded, FragmentReady
-from dayfly.engine.durable import Engine, EngineSettings, verify_certificate
+from dayfly.engine.durable import Engine, EngineSettings, restore, verify_certificate
+from dayfly.engine.durable.checking import check_store
 from dayfly.engine.errors import (
     BackupEnded,
     EngineBusy,
@@ -213,6 +214,25 @@ def test_a_shard_is_not_opened_by_itself_nor_in_anothers_place(store: Store) -> 
     swapped.rename(two)
     with pytest.raises(StoreForeign, match="must be shard 0 of 2 of this store"):
         store.open()
+
+
+def test_the_tools_of_one_store_refuse_a_sharded_one(store: Store, tmp_path: Path) -> None:
+    engine = store.open(policy=furniture())
+    engine.backup(tmp_path / "backups")
+    engine.close()
+    one = shard_folder(store.folder, 0)
+    for folder in (store.folder, one):
+        with pytest.raises(StoreForeign, match="must be a store of one shard and is of 2"):
+            check_store(folder, store.keys, now_ms=now_ms)
+    with pytest.raises(StoreForeign, match="use restore_sharded"):
+        restore(
+            tmp_path / "backups" / "shard-00.backup",
+            tmp_path / "alone",
+            store.keys,
+            slots=one / "keys.slots",
+            random_bytes=os.urandom,
+            now_ms=now_ms,
+        )
 
 
 def test_a_second_engine_is_kept_out(store: Store) -> None:

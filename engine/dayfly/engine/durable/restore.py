@@ -103,6 +103,7 @@ def restore(
             f"tenant={head.tenant.hex()} of {str(backup)!r} must be {keys.tenant_id.hex()}; pass this tenant's own keys"
         )
     _check_free(folder, slots)
+    _check_alone(slots, marker)
     staging = folder.with_name(f".{folder.name}.restoring")
     with ExitStack() as stack, explained(folder, "restoring a backup"):
         _put_back(staging, slots)
@@ -147,6 +148,15 @@ def _check_free(folder: Path, slots: Path) -> None:
                 f"folder={str(folder)!r} must be on the file system of {str(slots)!r}, whose keys may not be copied;"
                 " choose one there"
             )
+
+
+def _check_alone(slots: Path, marker: StoreMarker | None) -> None:
+    """Refuse to make a store of one out of a shard."""
+    old = StoreMarker.find(slots.parent)
+    if marker is None and old is not None and old.shards > 1:
+        raise StoreForeign(
+            f"slots={str(slots)!r} must be of a store of one shard and is of one of {old.shards}; use restore_sharded"
+        )
 
 
 def _key(data_keys: SlotKeys, head: BackupHead, backup: Path) -> bytes:

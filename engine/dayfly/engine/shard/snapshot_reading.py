@@ -15,9 +15,9 @@ from dayfly.engine.shard.batches import single_event
 from dayfly.engine.shard.kernels_people import put_ids
 from dayfly.engine.shard.kernels_snapshot import Cells, Columns, arm_all, join_events, put_members
 from dayfly.engine.shard.kernels_strings import intern_texts
+from dayfly.engine.shard.moves import read_moves
 from dayfly.engine.shard.orders import LiveOrder
 from dayfly.engine.shard.publishing import fill_windows
-from dayfly.engine.shard.moves import read_moves
 from dayfly.engine.shard.snapshot_format import Page, unframed
 from dayfly.engine.shard.snapshot_image import load_kernels
 from dayfly.engine.shard.snapshot_writing import MEMBER_COLUMNS, PEOPLE_COLUMNS, WAITING_COLUMNS
