@@ -7,7 +7,7 @@ real processes at places that nobody chose.)
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -177,22 +177,22 @@ def crash_and_go_on(folder: Path, at: int, when: When) -> None:
     engine.close()
 
 
-def places(stride: int, calls: int) -> Iterator[tuple[int, When]]:
-    for at in range(1, calls + 1, stride):
-        yield at, "before"
-    for at in range(1 + stride // 2, calls + 1, stride):
-        yield at, "after"
+def places(stride: int, calls: int, when: When) -> range:
+    """Calls to crash at; other ones before than after."""
+    return range(1 if when == "before" else 1 + stride // 2, calls + 1, stride)
 
 
-def test_a_crash_at_some_calls_leaves_no_trace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_at_some_calls_leaves_no_trace(tmp_path: Path, when: When) -> None:
     calls = calls_of_the_story(tmp_path / "whole")
-    for at, when in places(9, calls):
-        crash_and_go_on(tmp_path / f"{at}-{when}", at, when)
+    for at in places(9, calls, when):
+        crash_and_go_on(tmp_path / str(at), at, when)
 
 
 @pytest.mark.slow
-def test_a_crash_at_any_call_leaves_no_trace(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_crash_at_any_call_leaves_no_trace(tmp_path: Path, when: When) -> None:
     calls = calls_of_the_story(tmp_path / "whole")
     assert calls > 5 * SHARDS
-    for at, when in places(1, calls):
-        crash_and_go_on(tmp_path / f"{at}-{when}", at, when)
+    for at in places(1, calls, when):
+        crash_and_go_on(tmp_path / str(at), at, when)
