@@ -1,5 +1,6 @@
 """What a sharded engine offers beside decisions: one board, one nonce, one feed, erasure, backups, and clear refusals."""
 
+import importlib
 import itertools
 import json
 import os
@@ -178,7 +179,8 @@ def test_delivery_takes_every_fragment_once_over_restarts(store: Store, tmp_path
     )
 
     def taken(delivery: Delivery) -> int:
-        done, errors = threading.Event(), []
+        done = threading.Event()
+        errors: list[BaseException] = []
         dispatcher = ShardedDispatcher(store.engine, delivery, now_ms=now_ms, on_error=errors.append)
         with dispatcher:
             done.wait(1.0)
@@ -432,7 +434,7 @@ def test_a_restoration_that_a_crash_cut_short_goes_on(store: Store, tmp_path: Pa
         lived(store, shard)
     engine.backup(tmp_path / "backups")
     engine.close()
-    from dayfly.engine.sharded import backups as module
+    module = importlib.import_module("dayfly.engine.sharded.backups")
 
     real = module.restore
 

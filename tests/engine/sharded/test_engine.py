@@ -162,3 +162,14 @@ def test_a_closed_engine_says_so(store: Store) -> None:
         engine.jwks()
     with pytest.raises(EngineClosed, match="open the store again"):
         engine.submit([b"{}"], "app")
+
+
+def test_an_engine_whose_shards_are_gone_is_closed_and_releases_its_folder(store: Store) -> None:
+    engine = store.open(policy=furniture(), start=ProcessClient)
+    for shard in range(SHARDS):
+        os.kill(store.process(shard).pid, signal.SIGKILL)
+    with pytest.raises(EngineFailed):
+        store.allow(store.person("u-0"))
+    assert engine.health().engine.state == "failed"
+    engine.close()
+    store.open().close()

@@ -56,7 +56,8 @@ class ShardedBoard:
         self._reporter: Final = Reporter(self, folder, every_seconds=every_seconds)
 
     def start(self) -> None:
-        """Begin to write reports."""
+        """Begin to write reports. A first one is made now: it is shown should the engine fail."""
+        self.report()
         self._reporter.start()
 
     def stop(self) -> None:

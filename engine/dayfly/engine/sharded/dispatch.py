@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from dayfly.engine.delivery import Delivery
+from dayfly.engine.delivery.items import FragmentEnded, FragmentReady, FragmentRecalled
 from dayfly.engine.durable.dispatch import AT_ONCE, LOOK_SECONDS, FeedThread
 from dayfly.engine.durable.feed import TagChanged
 from dayfly.engine.errors import DeliveryError, EngineClosed, FeedGap
@@ -71,7 +72,7 @@ class ShardedDispatcher(FeedThread):
 
     def _turn(self, feed: ShardedSubscription) -> None:
         """Take whatever has arrived; what was read is handed over also where the feed ends or has a gap behind it."""
-        items = []
+        items: list[FragmentReady | FragmentRecalled | FragmentEnded] = []
         next_position = self._delivery.position + 1
         try:
             item = feed.get(LOOK_SECONDS)

@@ -382,11 +382,13 @@ class ShardedEngine:
         """Finish what waits and close every shard; twice does nothing."""
         if self._closed:
             return
-        self._board.stop()
-        self._closed = True
-        self._queue.refuse()
-        self._desk.stop()
-        self._opened.stack.close()
+        with self._opened.stack:  # whatever goes wrong, the shards are closed and the folder is released
+            try:
+                self._board.stop()
+            finally:
+                self._closed = True
+                self._queue.refuse()
+                self._desk.stop()
 
     def __enter__(self) -> Self:
         """The engine itself."""
