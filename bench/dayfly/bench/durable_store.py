@@ -74,8 +74,8 @@ class BenchStore:
             folder / "keys" / "bench.keys", "bench", seal=BareSeal(), random_bytes=os.urandom, now_ms=START_MS
         )
         self.clock = BenchClock()
-        self._crm = thumbprint(ec.generate_private_key(ec.SECP256R1()).public_key())
-        self._settings = EngineSettings(
+        self.recipients = {AUDIENCE: thumbprint(ec.generate_private_key(ec.SECP256R1()).public_key())}
+        self.settings = EngineSettings(
             **{"snapshot_bytes": 1 << 40, "snapshot_seconds": 86_400, "expected_people": people, **settings}  # type: ignore[arg-type]
         )
 
@@ -85,8 +85,8 @@ class BenchStore:
             self.folder,
             self.keys,
             policy=self.policy,
-            recipients={AUDIENCE: self._crm},
-            settings=self._settings,
+            recipients=self.recipients,
+            settings=self.settings,
             outside=Outside(now_ms=self.clock, disk=self.disk),
         )
 

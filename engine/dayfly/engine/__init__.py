@@ -67,6 +67,10 @@ __all__ = [
     "Settings",
     "Shard",
     "ShardError",
+    "ShardedDispatcher",
+    "ShardedEngine",
+    "ShardedReceipt",
+    "ShardedSubscription",
     "SnapshotError",
     "Step",
     "StoreDamaged",
@@ -92,6 +96,7 @@ __all__ = [
     "open_event_files",
     "policy_from_documents",
     "restore",
+    "restore_sharded",
     "verify_certificate",
 ]
 
@@ -179,6 +184,13 @@ _HOMES: typing.Final = {
         "open_event_files",
     ),
     "dayfly.engine.shard": ("Shard",),
+    "dayfly.engine.sharded": (
+        "ShardedDispatcher",
+        "ShardedEngine",
+        "ShardedReceipt",
+        "ShardedSubscription",
+        "restore_sharded",
+    ),
     "dayfly.engine.tags.tree": ("Tag",),
 }
 
@@ -261,6 +273,13 @@ if typing.TYPE_CHECKING:
         open_event_files,
     )
     from .shard import Shard
+    from .sharded import (
+        ShardedDispatcher,
+        ShardedEngine,
+        ShardedReceipt,
+        ShardedSubscription,
+        restore_sharded,
+    )
     from .tags.tree import Tag
 else:
     __getattr__ = _lazy.loader(__name__, _HOMES)

@@ -278,8 +278,14 @@ class EngineFailed(EngineError):  # noqa: N818 - reads as the fact it states
 
 
 class FeedGap(EngineError, LookupError):  # noqa: N818 - reads as the fact it states
-    """Feed items between the position asked for and the oldest kept are gone. `resume_after` is where a consumer can go on."""
+    """Feed items between the position asked for and the oldest kept are gone. `resume_after` is where a consumer can go on.
 
-    def __init__(self, message: str, *, resume_after: int = 0) -> None:
+    Of a store of several shards, `resume_positions` is: a position for each.
+    """
+
+    def __init__(
+        self, message: str, *, resume_after: int = 0, resume_positions: tuple[int, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.resume_after = resume_after
+        self.resume_positions = resume_positions

@@ -8,8 +8,11 @@ from dayfly.engine.policy.model import Policy
 from dayfly.privacy.consent import ConsentRecord
 
 __all__ = [
+    "Arrive",
+    "Confirm",
     "ConsentGiven",
     "ConsentWithdrawn",
+    "Depart",
     "Erase",
     "FragmentEnded",
     "Input",
@@ -89,6 +92,32 @@ class Tick:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Depart:
+    """The persons behind `subjects` leave shard `source` for shard `to`; they are in its outbox until `Confirm`."""
+
+    at_ms: int
+    subjects: tuple[bytes, ...]
+    source: int
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrive:
+    """Persons who departed from another shard live here from now on; a parcel that came before changes nothing."""
+
+    at_ms: int
+    parcel: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """The parcel with this number has durably arrived."""
+
+    at_ms: int
+    number: int
+
+
 Input: TypeAlias = (
     EventBatch
     | ConsentGiven
@@ -99,4 +128,7 @@ Input: TypeAlias = (
     | OrderRefused
     | FragmentEnded
     | Tick
+    | Depart
+    | Arrive
+    | Confirm
 )

@@ -121,7 +121,7 @@ def iterated(subscription: Any) -> list[FeedItem]:
 def test_a_crash_before_or_after_any_commit_repeats_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int, *, committed: bool
 ) -> None:
-    monkeypatch.setattr("dayfly.engine.durable.dispatch._AT_ONCE", 2)
+    monkeypatch.setattr("dayfly.engine.durable.dispatch.AT_ONCE", 2)
     feed = Feed()
     items: list[Any] = [
         made(1),

@@ -110,6 +110,15 @@ def test_transfers_stop_before_the_head_count_reaches_its_threshold() -> None:
     assert minted == [1, 1, 0, 0, 0]
 
 
+def test_stores_that_share_a_head_count_have_equal_parts_of_it() -> None:
+    world = World(at_most(5), shards=2)
+    minted = []
+    for number in range(4):
+        world.allow(f"u-{number}", T0)
+        minted.append(len(ship(world, f"u-{number}", T0 + 1 + number).fragments))
+    assert minted == [1, 0, 0, 0], "2 of 5 each, rounded down: fewer than 2"
+
+
 def test_somebody_counted_this_year_may_still_be_sent() -> None:
     world = World(at_most(3))
     for number in range(3):

@@ -2,7 +2,7 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,10 +105,21 @@ class Delivery:
 
     # --- feed -------------------------------------------------------------------------------------------------------
 
-    def take(self, items: Iterable[FeedItem], *, now_ms: int) -> int:
+    @property
+    def marks(self) -> dict[str, int]:
+        """What was given with the items taken last, by name; for a feed that is made of several."""
+        with self._lock:
+            return self._desk.marks()
+
+    def take(self, items: Iterable[FeedItem], *, now_ms: int, marks: Mapping[str, int] | None = None) -> int:
         """Take feed items in their order; those up to `position` are skipped, so a feed may be repeated.
 
         From the moment it returns, no request for a fragment that these items recall, replace or end is started.
+
+        Args:
+            items: Of the feed.
+            now_ms: The instant.
+            marks: Kept in the same transaction, by name.
 
         Returns:
             The new position.
@@ -121,6 +132,7 @@ class Delivery:
                 fresh = self._desk.fresh(items)
             with self._transaction():
                 position = self._desk.take(fresh, now_ms)
+                self._desk.mark(marks or {})
             self._desk.position = position
         self._wake()
         return position

@@ -3,7 +3,7 @@
 Every method runs inside a transaction of its caller; the plan in memory is what the tables say, at all times.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -98,6 +98,16 @@ class Desk:
         position = fresh[-1].position if fresh else self.position
         self._do("UPDATE meta SET value = ? WHERE key = 'position'", position)
         return position
+
+    def marks(self) -> dict[str, int]:
+        """What `mark` kept, by name."""
+        rows = self.store.rows("SELECT key, value FROM meta WHERE key LIKE 'mark.%'")
+        return {key.removeprefix("mark."): value for key, value in rows}
+
+    def mark(self, marks: Mapping[str, int]) -> None:
+        """Keep numbers by name."""
+        for name, value in marks.items():
+            self._do("INSERT OR REPLACE INTO meta VALUES (?, ?)", f"mark.{name}", value)
 
     def opened(self, jti: str, leases: int) -> None:
         """A fragment was leased, so many times by now; the first time counts."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dayfly.engine.errors import StoreDamaged
+from dayfly.engine.errors import StoreDamaged, StoreForeign
 from dayfly.engine.store import LOCAL_DISK, Snapshots, StoreLock, StoreMarker
 from dayfly.engine.store.reading import key_for, reading
 from dayfly.engine.store.recovery import survey
@@ -56,8 +56,13 @@ def check_store(folder: Path, keys: KeyProvider, *, now_ms: Callable[[], int]) -
     Raises:
         StoreLocked: another process writes here.
         StoreForeign, StoreVersion, StoreDamaged: the marker is missing, another tenant's, newer or damaged.
+        StoreForeign: it is one of several shards, or all of them.
     """
-    StoreMarker.read(folder, tenant=keys.tenant_id)
+    marker = StoreMarker.read(folder, tenant=keys.tenant_id)
+    if marker.shards > 1:
+        raise StoreForeign(
+            f"folder={str(folder)!r} must be a store of one shard and is of {marker.shards}; opening it checks each of them"
+        )
     found = [Finding("marker", holds=True, told=f"store of {keys.tenant}")]
     with StoreLock.acquire(folder, started_ms=now_ms()):
         try:

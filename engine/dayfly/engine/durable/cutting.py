@@ -5,7 +5,7 @@ effects only the last frame says that the inputs are carried out, and recovery t
 to do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +16,9 @@ from dayfly.engine.durable.input_frames import COLUMNS, encode_inputs
 from dayfly.engine.errors import ValueOutOfRange
 from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import Input, Publish
+from dayfly.engine.intake import IntakeResult
 
-__all__ = ["check_fits", "effects_frames", "fits", "inputs_frames"]
+__all__ = ["check_fits", "effects_frames", "fits", "fitting", "inputs_frames"]
 
 _LISTS: Final = (
     "tags", "minted", "recalled", "ended", "unminted", "leased", "counted", "audit", "letters", "stones",
@@ -56,6 +57,30 @@ def check_fits(inputs: Sequence[Input], limit: int) -> None:
             raise ValueOutOfRange(
                 f"{type(item).__name__} must fit a frame of {limit} bytes; split it, or set a larger segment_bytes"
             )
+
+
+def fitting(
+    read: Callable[[Sequence[bytes]], IntakeResult], payloads: Sequence[bytes], limit: int, *, start: int = 0
+) -> Iterator[tuple[int, IntakeResult]]:
+    """What the intake makes of payloads, in parts that fit a frame, with the number of the first payload of each.
+
+    Args:
+        read: The intake.
+        payloads: Of one channel.
+        limit: Most bytes of a frame.
+        start: Number of the first payload.
+
+    Raises:
+        ValueOutOfRange: a payload is too large for the log.
+    """
+    result = read(payloads)
+    if len(payloads) < 2 or fits(result.batch, limit):
+        check_fits([result.batch], limit)
+        yield start, result
+        return
+    middle = len(payloads) // 2
+    yield from fitting(read, payloads[:middle], limit, start=start)
+    yield from fitting(read, payloads[middle:], limit, start=start + middle)
 
 
 def inputs_frames(inputs: Sequence[Input], now_ms: int, limit: int) -> Iterator[bytes]:

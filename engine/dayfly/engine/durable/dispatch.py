@@ -5,6 +5,7 @@ once, whichever of the two processes' parts ended in between.
 """
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol, Self
@@ -13,10 +14,10 @@ from dayfly.engine.delivery import Delivery
 from dayfly.engine.durable.feed import Subscription, TagChanged
 from dayfly.engine.errors import DeliveryError, EngineClosed, FeedGap
 
-__all__ = ["Dispatcher", "FragmentFeed"]
+__all__ = ["AT_ONCE", "LOOK_SECONDS", "Dispatcher", "FeedThread", "FragmentFeed"]
 
-_AT_ONCE: Final = 256
-_LOOK_SECONDS: Final = 0.2
+AT_ONCE: Final = 256
+LOOK_SECONDS: Final = 0.2
 """How long `stop` may have to wait."""
 
 
@@ -28,7 +29,52 @@ class FragmentFeed(Protocol):
         ...
 
 
-class Dispatcher:
+class FeedThread(ABC):
+    """A thread that runs until it is stopped. A context manager.
+
+    Args:
+        on_error: Told (in this thread) what ended it other than `stop` or the closing of the engine.
+    """
+
+    def __init__(self, on_error: Callable[[BaseException], object]) -> None:
+        self._on_error: Final = on_error
+        self.stopping: Final = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @abstractmethod
+    def run(self) -> None:
+        """What the thread does."""
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    def start(self) -> None:
+        """Run in a thread of its own."""
+        self._thread = threading.Thread(target=self._main, name="dayfly-dispatcher", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the items at hand and end."""
+        self.stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            self.run()
+        except Exception as error:  # noqa: BLE001 - handed on whole: a thread has no caller
+            self._on_error(error)
+
+
+class Dispatcher(FeedThread):
     """Gives a `Delivery` the feed of an engine until it is stopped. A context manager: `with Dispatcher(...):` runs it in a thread.
 
     Where the feed no longer reaches back to what delivery took last, it goes on with the oldest item kept. With a feed kept
@@ -54,36 +100,12 @@ class Dispatcher:
         now_ms: Callable[[], int],
         on_error: Callable[[BaseException], object],
     ) -> None:
+        super().__init__(on_error)
         self._engine: Final = engine
         self._delivery: Final = delivery
         self._now_ms: Final = now_ms
-        self._on_error: Final = on_error
-        self._stopping: Final = threading.Event()
-        self._thread: threading.Thread | None = None
         self.taken = 0
         self.gaps = 0
-
-    def __enter__(self) -> Self:
-        """Start."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
-
-    def start(self) -> None:
-        """Run in a thread of its own."""
-        self._thread = threading.Thread(target=self._main, name="dayfly-dispatcher", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish the items at hand and end."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
 
     def run(self) -> None:
         """Hand over until stopped or until the engine is closed, for callers with a thread of their own.
@@ -92,7 +114,7 @@ class Dispatcher:
             DeliveryError: delivery cannot go on, or has taken items that this engine never gave.
         """
         feed = self._subscribed(self._delivery.position)
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             try:
                 self._turn(feed)
             except FeedGap as gap:
@@ -104,11 +126,11 @@ class Dispatcher:
         """Take whatever has arrived; what was read is handed over also where the feed ends or has a gap behind it."""
         items = []
         try:
-            item = feed.get(_LOOK_SECONDS)
+            item = feed.get(LOOK_SECONDS)
             while item is not None:
                 if not isinstance(item, TagChanged):
                     items.append(item)
-                item = feed.get(0) if len(items) < _AT_ONCE and not self._stopping.is_set() else None
+                item = feed.get(0) if len(items) < AT_ONCE and not self.stopping.is_set() else None
         finally:
             if items:
                 self._delivery.take(items, now_ms=self._now_ms())
@@ -129,9 +151,3 @@ class Dispatcher:
             ) from gap
         self.gaps += 1
         return self._engine.fragments(gap.resume_after)
-
-    def _main(self) -> None:
-        try:
-            self.run()
-        except Exception as error:  # noqa: BLE001 - handed on whole: a thread has no caller
-            self._on_error(error)

@@ -7,11 +7,12 @@ told. What a call brought is released when the log is durable up to `Turn.positi
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Protocol
 
 from dayfly.engine.decisions import Decisions
 from dayfly.engine.durable import recording
-from dayfly.engine.durable.cutting import check_fits, effects_frames, fits, inputs_frames
+from dayfly.engine.durable.cutting import check_fits, effects_frames, fitting, inputs_frames
 from dayfly.engine.durable.effects import Effects, Leased, Unminted
 from dayfly.engine.durable.feed import FeedItem
 from dayfly.engine.durable.standing import Standing
@@ -24,7 +25,7 @@ from dayfly.privacy.errors import DayflyError
 from dayfly.privacy.fragments import Lease, LeaseRequest
 from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 
-__all__ = ["EFFECTS", "INPUTS", "FrameLog", "Host", "Turn"]
+__all__ = ["EFFECTS", "INPUTS", "FrameLog", "Host", "Turn", "payload_number"]
 
 INPUTS: Final = 1
 EFFECTS: Final = 2
@@ -178,23 +179,11 @@ class Host:
             ValueOutOfRange: a payload is too large for the log; nothing was taken.
         """
         letters: list[tuple[int, RejectedEvent]] = []
-        for start, result in list(self._fitting(payloads, 0, channel, received_ms)):
+        read = partial(self.engine.intake.segment, channel=channel, received_ms=received_ms)
+        for start, result in list(fitting(read, payloads, self._limit)):
             self.take(result, received_ms)
-            letters += [(start + _payload_number(letter.place), letter) for letter in result.dead_letters]
+            letters += [(start + payload_number(letter.place), letter) for letter in result.dead_letters]
         return letters
-
-    def _fitting(
-        self, payloads: Sequence[bytes], start: int, channel: str, received_ms: int
-    ) -> Iterator[tuple[int, IntakeResult]]:
-        """What the intake makes of payloads, in parts that fit a frame, with the number of the first payload of each."""
-        result = self.engine.intake.segment(payloads, channel, received_ms)
-        if len(payloads) < 2 or fits(result.batch, self._limit):
-            check_fits([result.batch], self._limit)
-            yield start, result
-            return
-        middle = len(payloads) // 2
-        yield from self._fitting(payloads[:middle], start, channel, received_ms)
-        yield from self._fitting(payloads[middle:], start + middle, channel, received_ms)
 
     def take(self, result: IntakeResult, now_ms: int) -> None:
         """Take the outcome of an intake call in.
@@ -346,6 +335,6 @@ def _whole() -> Iterator[None]:
         ) from error
 
 
-def _payload_number(place: str) -> int:
+def payload_number(place: str) -> int:
     """Which payload a dead letter is about: its place begins with `payload N`."""
     return int(place.removeprefix("payload ").partition(",")[0])

@@ -14,8 +14,11 @@ import numpy as np
 from dayfly.engine.errors import FrameError
 from dayfly.engine.events import EventBatch, ObservedConsent
 from dayfly.engine.inputs import (
+    Arrive,
+    Confirm,
     ConsentGiven,
     ConsentWithdrawn,
+    Depart,
     Erase,
     FragmentEnded,
     Input,
@@ -82,6 +85,9 @@ _TAGS: Final[dict[str, type[Any]]] = {
     "r": OrderRefused,
     "f": FragmentEnded,
     "t": Tick,
+    "d": Depart,
+    "a": Arrive,
+    "k": Confirm,
 }
 _TAG_OF: Final = {kind: tag for tag, kind in _TAGS.items()}
 

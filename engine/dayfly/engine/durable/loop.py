@@ -14,7 +14,7 @@ from dayfly.engine.errors import EngineFailed
 from dayfly.engine.intake import RejectedEvent
 from dayfly.privacy.errors import DayflyError
 
-__all__ = ["Loop", "Receipt"]
+__all__ = ["Loop", "Receipt", "groups_of", "placed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Loop:
             if now_ms >= self._next_tick_ms:
                 self._next_tick_ms = now_ms + self._settings.tick_ms
                 self._host.note(self._host.engine.apply([], now_ms))
-            for group in _groups(works):
+            for group in groups_of(works):
                 answers += self._answers(group, now_ms)
             turn = self._host.end_turn()
         except BaseException as error:
@@ -137,7 +137,7 @@ class Loop:
         answers: list[Answer] = []
         for work in group:
             end = start + len(work.payloads)
-            mine = tuple(_placed(letter, at - start) for at, letter in dead if start <= at < end)
+            mine = tuple(placed(letter, at - start) for at, letter in dead if start <= at < end)
             answers.append(Answer(work.future, Receipt(position, now_ms, len(work.payloads), mine)))
             start = end
         return answers
@@ -151,13 +151,13 @@ def _failure(error: BaseException) -> EngineFailed:
     return failure
 
 
-def _placed(letter: RejectedEvent, number: int) -> RejectedEvent:
+def placed(letter: RejectedEvent, number: int) -> RejectedEvent:
     """A dead letter with its place in its own caller's submission."""
     _, comma, rest = letter.place.partition(",")
     return replace(letter, place=f"payload {number}{comma}{rest}")
 
 
-def _groups(works: Sequence[Work]) -> Iterator[list[Work]]:
+def groups_of(works: Sequence[Work]) -> Iterator[list[Work]]:
     """Neighbours that can be taken in with one call: payloads of one channel."""
     group: list[Work] = []
     for work in works:

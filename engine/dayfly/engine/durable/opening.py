@@ -20,6 +20,7 @@ from dayfly.engine.durable.feed import Feed
 from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.keeping import Keeper
 from dayfly.engine.durable.loop import Loop
+from dayfly.engine.durable.part import Part
 from dayfly.engine.durable.recording import LineageView
 from dayfly.engine.durable.recovery import FeedKept, Recovered, fresh_parts, recover
 from dayfly.engine.durable.release import Releases
@@ -27,7 +28,15 @@ from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
 from dayfly.engine.durable.views import AuditFile, Views, heal_views
 from dayfly.engine.durable.work import Work, WorkQueue
-from dayfly.engine.errors import EngineClosed, EngineFailed, LogFailed, RunError, StoreDamaged, StoreError
+from dayfly.engine.errors import (
+    EngineClosed,
+    EngineFailed,
+    LogFailed,
+    RunError,
+    StoreDamaged,
+    StoreError,
+    StoreForeign,
+)
 from dayfly.engine.health.collect import Board
 from dayfly.engine.health.reporter import Reporter
 from dayfly.engine.intake import IntakeKeys
@@ -49,7 +58,7 @@ from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 from dayfly.privacy.fragments.tombstones.log import TombstoneLog
 from dayfly.privacy.keys import KeyName, KeyProvider, ProbeDayKeys, SlotKeys
 
-__all__ = ["Outside", "Running", "engine_keys", "open_store", "series_of"]
+__all__ = ["Outside", "Running", "engine_keys", "open_folder", "open_store", "series_of"]
 
 T = TypeVar("T")
 
@@ -293,11 +302,12 @@ def open_store(
     settings: EngineSettings,
     outside: Outside,
     progress: Callable[[int], object] | None,
+    part: Part | None = None,
 ) -> Running:
-    """Open or make a store; see `Engine.open`."""
+    """Open or make a store; see `Engine.open`. One that is a shard of several is told which."""
     now_ms = outside.now_ms()
     with ExitStack() as stack:
-        slots = _folder(folder, keys, policy, outside, stack)
+        slots = open_folder(folder, keys, policy, outside, stack, part=part)
         secrets = engine_keys(keys, slots, now_ms)
         files = Snapshots(folder / "snapshots", slots, tenant=keys.tenant_id, disk=outside.disk)
         oldest = oldest_position(folder / "log", slots, tenant=keys.tenant_id)
@@ -324,7 +334,7 @@ def open_store(
             expected_people=settings.expected_people,
         )
         base = _Base(folder, keys.tenant_id, log, files, slots, secrets, recovered, stack)
-        running = _assembled(base, recipients, settings, outside)
+        running = _assembled(base, recipients, settings, outside, part)
         stack.callback(running.abandon)
         running.start(policy)
         if pending := running.erasures.pending():
@@ -357,11 +367,24 @@ def _first_snapshot(
     return found
 
 
-def _folder(
-    folder: Path, keys: KeyProvider, policy: Policy | None, outside: Outside, stack: ExitStack
+def open_folder(
+    folder: Path,
+    keys: KeyProvider,
+    policy: Policy | None,
+    outside: Outside,
+    stack: ExitStack,
+    *,
+    shards: int = 1,
+    part: Part | None = None,
 ) -> SlotKeys:
-    """Check, or make, the folder; lock it; open its data keys."""
+    """Check, or make, the folder; lock it; open its data keys.
+
+    Raises:
+        StoreForeign: another tenant's store, one of another number of shards, or a shard that is opened by itself.
+    """
     marker = StoreMarker.find(folder)
+    if marker is not None:
+        _check_shards(folder, marker, shards, part)
     if marker is None and policy is None:
         raise RunError(f"policy=None must be given for a new store in {str(folder)!r}; pass its first policy")
     if marker is None:
@@ -373,7 +396,13 @@ def _folder(
         "now_ms": outside.now_ms,
     }
     if marker is None:
-        StoreMarker.create(folder, tenant=keys.tenant_id, created_ms=outside.now_ms())
+        StoreMarker.create(
+            folder,
+            tenant=keys.tenant_id,
+            created_ms=outside.now_ms() if part is None else part.made_ms,
+            shards=shards if part is None else part.shards,
+            shard=None if part is None else part.number,
+        )
     else:
         StoreMarker.read(folder, tenant=keys.tenant_id)
     path = folder / KEY_FILE
@@ -386,6 +415,27 @@ def _folder(
     slots = made(path, keys.keks(), **options)
     stack.callback(slots.close)
     return slots
+
+
+def _check_shards(folder: Path, marker: StoreMarker, shards: int, part: Part | None) -> None:
+    """Refuse a store that is split in another way, and a shard of another store, or in another's place."""
+    if part is None and marker.shard is not None:
+        raise StoreForeign(
+            f"folder={str(folder)!r} must be a whole store and is shard {marker.shard} of {marker.shards}; open the folder"
+            f" above it with shards={marker.shards}"
+        )
+    if part is None and marker.shards != shards:
+        raise StoreForeign(
+            f"shards={shards} must be {marker.shards}, which {str(folder)!r} was made with; open it with that number"
+        )
+    if part is not None and (marker.shard, marker.shards, marker.created_ms) != (
+        part.number,
+        part.shards,
+        part.made_ms,
+    ):
+        raise StoreForeign(
+            f"folder={str(folder)!r} must be shard {part.number} of {part.shards} of this store; put the right folder back"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +453,11 @@ class _Base:
 
 
 def _assembled(
-    base: _Base, recipients: Mapping[str, str], settings: EngineSettings, outside: Outside
+    base: _Base,
+    recipients: Mapping[str, str],
+    settings: EngineSettings,
+    outside: Outside,
+    part: Part | None,
 ) -> Running:
     """All parts, wired together."""
     folder, log, secrets, recovered, stack = base.folder, base.log, base.secrets, base.recovered, base.stack
@@ -444,6 +498,8 @@ def _assembled(
         settings=outside.fragments,
         tap=host.tap,
         resume=Resume(recovered.shard, standing.transfers, standing.audit, graves),
+        shards=1 if part is None else part.shards,
+        nonce_key=None if part is None else part.nonce_key,
     )
     host.use(engine, lineage, graves)
     feed = Feed(

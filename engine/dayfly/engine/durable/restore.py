@@ -71,6 +71,7 @@ def restore(
     random_bytes: Callable[[int], bytes],
     now_ms: Callable[[], int],
     checkpoint: str | None = None,
+    marker: StoreMarker | None = None,
 ) -> Restored:
     """Make a store from a backup. Nothing of the old one is touched before the backup was read to its end.
 
@@ -83,6 +84,7 @@ def restore(
         now_ms: Clock of the record of destroyed keys.
         checkpoint: The newest checkpoint of the tombstone log that was published; a backup that is older than it is refused,
             because two histories would be signed with one key.
+        marker: What the new store is, where it is one shard of several.
 
     Raises:
         BackupEnded: an erasure destroyed its key.
@@ -101,6 +103,7 @@ def restore(
             f"tenant={head.tenant.hex()} of {str(backup)!r} must be {keys.tenant_id.hex()}; pass this tenant's own keys"
         )
     _check_free(folder, slots)
+    _check_alone(slots, marker)
     staging = folder.with_name(f".{folder.name}.restoring")
     with ExitStack() as stack, explained(folder, "restoring a backup"):
         _put_back(staging, slots)
@@ -112,7 +115,13 @@ def restore(
         key = _key(data_keys, head, backup)
         shutil.rmtree(staging, ignore_errors=True)
         try:
-            StoreMarker.create(staging, tenant=keys.tenant_id, created_ms=head.at_ms)
+            StoreMarker.create(
+                staging,
+                tenant=keys.tenant_id,
+                created_ms=head.at_ms if marker is None else marker.created_ms,
+                shards=1 if marker is None else marker.shards,
+                shard=None if marker is None else marker.shard,
+            )
             contents = _unpack(read_parts(backup, key), staging)
             verifier = keys.notes().verifier
             _rebuild_stones(staging, contents, verifier, checkpoint)
@@ -139,6 +148,15 @@ def _check_free(folder: Path, slots: Path) -> None:
                 f"folder={str(folder)!r} must be on the file system of {str(slots)!r}, whose keys may not be copied;"
                 " choose one there"
             )
+
+
+def _check_alone(slots: Path, marker: StoreMarker | None) -> None:
+    """Refuse to make a store of one out of a shard."""
+    old = StoreMarker.find(slots.parent)
+    if marker is None and old is not None and old.shards > 1:
+        raise StoreForeign(
+            f"slots={str(slots)!r} must be of a store of one shard and is of one of {old.shards}; use restore_sharded"
+        )
 
 
 def _key(data_keys: SlotKeys, head: BackupHead, backup: Path) -> bytes:

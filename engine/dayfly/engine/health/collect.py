@@ -27,7 +27,7 @@ from dayfly.engine.health.model import (
 if TYPE_CHECKING:  # the engine holds the board, so the import runs the other way
     from dayfly.engine.durable.opening import Running
 
-__all__ = ["Board", "DeliveryCounts", "Watched", "audiences"]
+__all__ = ["Board", "DeliveryCounts", "Watched", "audiences", "completed"]
 
 CHECKED_AT_ONCE: Final = 4
 """Live fragments that are explained for one report."""
@@ -137,13 +137,13 @@ class Board:
                 self._last.engine, state="failed", trouble=str(self._running.failure or "")
             )
             gathered = msgspec.structs.replace(self._last, engine=failed)
-        return self.completed(gathered)
+        return completed(gathered, self.watched, self.file_error)
 
     def last_report(self, now_ms: int) -> HealthReport:
         """The report of an engine whose thread has ended, in order or not."""
         if self._running.failure is not None:
             return self.report()
-        return self.completed(self.gather(now_ms))
+        return completed(self.gather(now_ms), self.watched, self.file_error)
 
     def gather(self, now_ms: int, expected: Mapping[str, float] | None = None) -> HealthReport:
         """What the engine itself knows; on its thread, or when that has ended."""
@@ -171,29 +171,6 @@ class Board:
             budgets={},
         )
         return self._last
-
-    def completed(self, report: HealthReport) -> HealthReport:
-        """With what others know, which may take its time: delivery and budgets; and what needs attention."""
-        delivery, budgets = self.watched.delivery, self.watched.budgets
-        now_ms = report.at_ms
-        errors: dict[str, str] = {}
-        if self.file_error:
-            errors["health_file"] = f"the last report could not be written: {self.file_error}"
-        try:
-            if delivery is not None:
-                report = msgspec.structs.replace(
-                    report,
-                    audiences=audiences(delivery.counts(now_ms=now_ms)),
-                    endpoints=_endpoints(delivery.endpoints(now_ms=now_ms)),
-                )
-        except DeliveryError as error:
-            errors["delivery_unknown"] = f"delivery cannot be asked: {error}"
-        try:
-            if budgets is not None:
-                report = msgspec.structs.replace(report, budgets=dict(budgets()))
-        except Exception as error:  # noqa: BLE001 - whatever others' code raises, the engine's own figures are shown
-            errors["budgets_unknown"] = f"budgets cannot be asked: {type(error).__name__}: {error}"
-        return with_attention(report, self.watched.limits, errors=errors)
 
     def _engine(self, now_ms: int) -> EngineHealth:
         running = self._running
@@ -251,6 +228,36 @@ class Board:
             return bool(self._running.host.engine.explain_all(jti))
         except LineageError:
             return False
+
+
+def completed(report: HealthReport, watched: Watched, file_error: str) -> HealthReport:
+    """A report with what others know, which may take its time: delivery and budgets; and what needs attention.
+
+    Args:
+        report: What the engine itself knows.
+        watched: What is shown beside it.
+        file_error: Why the last report could not be written; empty when it could.
+    """
+    delivery, budgets = watched.delivery, watched.budgets
+    now_ms = report.at_ms
+    errors: dict[str, str] = {}
+    if file_error:
+        errors["health_file"] = f"the last report could not be written: {file_error}"
+    try:
+        if delivery is not None:
+            report = msgspec.structs.replace(
+                report,
+                audiences=audiences(delivery.counts(now_ms=now_ms)),
+                endpoints=_endpoints(delivery.endpoints(now_ms=now_ms)),
+            )
+    except DeliveryError as error:
+        errors["delivery_unknown"] = f"delivery cannot be asked: {error}"
+    try:
+        if budgets is not None:
+            report = msgspec.structs.replace(report, budgets=dict(budgets()))
+    except Exception as error:  # noqa: BLE001 - whatever others' code raises, the engine's own figures are shown
+        errors["budgets_unknown"] = f"budgets cannot be asked: {type(error).__name__}: {error}"
+    return with_attention(report, watched.limits, errors=errors)
 
 
 def audiences(counts: Iterable[AudienceCounts]) -> tuple[AudienceHealth, ...]:

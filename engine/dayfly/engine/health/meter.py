@@ -366,25 +366,41 @@ class ChannelMeter:
         Raises:
             FrameError: the bytes are nothing of the kind, or of a newer format.
         """
-        try:
-            stored = msgspec.msgpack.decode(data, type=_Stored)
-        except msgspec.MsgspecError as error:
-            raise FrameError(
-                f"meter of {len(data)} bytes must be readable: {error}; use an older snapshot"
-            ) from error
-        if stored.format != _FORMAT:
-            raise FrameError(f"meter format={stored.format} must be {_FORMAT}; use the release that wrote it")
+        return cls.joining((data,), catalog)
+
+    @classmethod
+    def joining(cls, parts: Iterable[bytes], catalog: Catalog) -> Self:
+        """What `to_bytes` of several meters wrote, as if one had counted it all. Raises as `from_bytes`."""
         meter = cls(catalog)
-        meter.since_ms, meter._last = stored.since_ms, dict(stored.last)
-        meter._totals = _book(stored.totals)
-        meter._hours = {number: _book(rows) for number, rows in stored.hours}
-        meter._fields = {number: _book(rows) for number, rows in stored.fields}
-        for hour, name, worst, found in stored.late:
-            classes = np.zeros(BUCKETS, np.int64)
-            for at, count in found:
-                classes[at] = count
-            meter._late.setdefault(hour, {})[name] = (classes, worst)
+        for data in parts:
+            meter._include(_stored(data))
         return meter
+
+    def _include(self, stored: _Stored) -> None:
+        self.since_ms = min(filter(None, (self.since_ms, stored.since_ms)), default=0)
+        for name, at_ms in stored.last:
+            self._last[name] = max(self._last.get(name, 0), at_ms)
+        self._totals.update(_book(stored.totals))
+        for mine, pages in ((self._hours, stored.hours), (self._fields, stored.fields)):
+            for number, rows in pages:
+                mine.setdefault(number, Counter()).update(_book(rows))
+        for hour, name, worst, found in stored.late:
+            classes, most = self._late.setdefault(hour, {}).get(name) or (np.zeros(BUCKETS, np.int64), 0)
+            for at, count in found:
+                classes[at] += count
+            self._late[hour][name] = (classes, max(worst, most))
+
+
+def _stored(data: bytes) -> _Stored:
+    try:
+        stored = msgspec.msgpack.decode(data, type=_Stored)
+    except msgspec.MsgspecError as error:
+        raise FrameError(
+            f"meter of {len(data)} bytes must be readable: {error}; use an older snapshot"
+        ) from error
+    if stored.format != _FORMAT:
+        raise FrameError(f"meter format={stored.format} must be {_FORMAT}; use the release that wrote it")
+    return stored
 
 
 _NOTHING: Final[Book] = Counter()

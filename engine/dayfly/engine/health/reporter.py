@@ -2,17 +2,41 @@
 
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from dayfly.engine.errors import EngineClosed, EngineError, HealthError
-from dayfly.engine.health.collect import Board
 from dayfly.engine.health.files import HealthFile, read_health, with_point, write_health
 from dayfly.engine.health.model import HealthReport, Point
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "Reports"]
 
 BREATH_SECONDS: Final = 0.02
 """Between two pieces of the audit log, so that checking a long one takes no core from the engine."""
+
+
+class _Audit(Protocol):
+    def step(self) -> bool:
+        """Check a piece of the audit log; False when there is nothing more for now."""
+        ...
+
+
+class Reports(Protocol):
+    """What makes reports; `Board` is one."""
+
+    file_error: str
+
+    @property
+    def audit(self) -> _Audit:
+        """The check of the audit log."""
+        ...
+
+    def report(self) -> HealthReport:
+        """A report of an open engine."""
+        ...
+
+    def last_report(self, now_ms: int) -> HealthReport:
+        """A report of an engine whose thread has ended."""
+        ...
 
 
 class Reporter:
@@ -24,7 +48,7 @@ class Reporter:
         every_seconds: How often; 0: never.
     """
 
-    def __init__(self, board: Board, folder: Path, *, every_seconds: float) -> None:
+    def __init__(self, board: Reports, folder: Path, *, every_seconds: float) -> None:
         self._board: Final = board
         self._folder: Final = folder
         self._every_seconds: Final = every_seconds

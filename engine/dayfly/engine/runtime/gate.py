@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.shard.consent_needs import trigger_request
 from dayfly.engine.triggers import Trigger
@@ -15,6 +17,7 @@ from dayfly.privacy.transfers import (
     FieldClass,
     TransferCounts,
     TransferRequest,
+    TransferTable,
     decide_transfer,
 )
 
@@ -38,6 +41,16 @@ def _rule(trigger: Trigger) -> _Rule:
     return _Rule(trigger.recipient_country, Decider(trigger_request(trigger)), classes)
 
 
+def _part_of(table: TransferTable | None, shards: int) -> TransferTable | None:
+    """The table with an equal part of each threshold, rounded down."""
+    if table is None or shards == 1:
+        return table
+    parts = tuple(
+        msgspec.structs.replace(threshold, below=threshold.below // shards) for threshold in table.thresholds
+    )
+    return msgspec.structs.replace(table, thresholds=parts)
+
+
 @dataclass(slots=True)
 class Gate:
     """Called by the fragment service inside its atomic step.
@@ -47,12 +60,16 @@ class Gate:
         consents: A person's consents by pseudonym.
         counts: People whose data crossed a border this year.
         audit: Gets every decision.
+        shards: Number of stores that share the yearly head-counts. Each has an equal part of every threshold, so that all
+            together stay below it whoever they count; that stops earlier than one common count would, never later.
     """
 
     policy: Callable[[], Policy]
     consents: Callable[[bytes], PersonConsents]
     counts: TransferCounts
     audit: AuditLog
+    shards: int = 1
+    _table: TransferTable | None = field(default=None, init=False)
     _of: Policy | None = field(default=None, init=False)
     _rules: dict[str, _Rule] = field(default_factory=dict, init=False)
 
@@ -66,6 +83,7 @@ class Gate:
         policy = self.policy()
         if policy is not self._of:
             self._of, self._rules = policy, {trigger.name: _rule(trigger) for trigger in policy.triggers}
+            self._table = _part_of(policy.transfer_table, self.shards)
         rule = self._rules.get(view.rule.id)
         if rule is None:
             raise ConsentRefused(
@@ -95,7 +113,7 @@ class Gate:
         decision.require()
 
     def _transfer(self, rule: _Rule, policy: Policy, view: OrderView) -> None:
-        table = policy.transfer_table
+        table = self._table
         if table is None:
             if rule.country == policy.settings.controller_country:
                 return

@@ -142,6 +142,8 @@ class MemoryEngine:
         settings: Limits of the fragment service.
         tap: Sees the inputs of each `apply`, the instant after it and what was decided, for a log.
         resume: What to go on from; `policy` is then the one in force there, and `tombstones` not used.
+        shards: Number of engines that share the yearly head-counts of transfers; see `Gate`.
+        nonce_key: As of `FragmentService`.
     """
 
     def __init__(
@@ -160,6 +162,8 @@ class MemoryEngine:
         settings: ServiceSettings | None = None,
         tap: Callable[[Sequence[Input], int, Decisions], None] | None = None,
         resume: Resume | None = None,
+        shards: int = 1,
+        nonce_key: bytes | None = None,
     ) -> None:
         self._lock = threading.RLock()
         self._keys = keys
@@ -177,13 +181,16 @@ class MemoryEngine:
             keys=keys.signing,
             recipients=recipients,
             pairwise_sub=Pairwise(keys.pairwise),
-            gate=Gate(lambda: self.shard.policy, self.shard.consents_of, self.transfers, self.audit),
+            gate=Gate(
+                lambda: self.shard.policy, self.shard.consents_of, self.transfers, self.audit, shards=shards
+            ),
             note_signer=keys.notes,
             lease_url=lease_url,
             random_bytes=random_bytes,
             sink=tombstones,
             graves=resume.graves if resume else None,
             settings=settings,
+            nonce_key=nonce_key,
         )
         self._jti_of_order: dict[str, str] = {}
         self._unreported: Outcome | None = None

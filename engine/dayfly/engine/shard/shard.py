@@ -14,8 +14,11 @@ from dayfly.engine.decisions import DeadLetter, Decisions, OrderMade, Recall, Re
 from dayfly.engine.errors import ShardError
 from dayfly.engine.events import EventBatch
 from dayfly.engine.inputs import (
+    Arrive,
+    Confirm,
     ConsentGiven,
     ConsentWithdrawn,
+    Depart,
     Erase,
     FragmentEnded,
     Input,
@@ -31,12 +34,14 @@ from dayfly.engine.shard import (
     kernels_layout,
     kernels_run,
     kernels_settle,
+    moving,
     publishing,
     snapshots,
 )
 from dayfly.engine.shard.batches import columns_of, single_event
 from dayfly.engine.shard.compile import Compiled, compile_policy
 from dayfly.engine.shard.consents import Consents
+from dayfly.engine.shard.moves import Moves
 from dayfly.engine.shard.orders import Orders, recalls
 from dayfly.engine.shard.reading import Reader
 from dayfly.engine.shard.state import Arrays
@@ -80,6 +85,7 @@ class Shard:
         self.reader = Reader(self.arrays)
         self.orders = Orders(self.arrays, self.consents, self.reader)
         self.waiting = WaitingRoom()
+        self.moves = Moves()
         self.aliases: dict[int, tuple[bytes, ...]] = {}
         self._out = _Outbox()
         self._told = True
@@ -220,16 +226,26 @@ class Shard:
                 self._erase(item.subject)
             case Publish():
                 self._publish(compiled[id(item)])
-            case OrderRefused():
-                self._given_back(self.orders.give_back(item.order_id, unopened=True))
-            case FragmentEnded():
-                self._given_back(self.orders.give_back(item.order_id, unopened=item.unopened))
+            case OrderRefused() | FragmentEnded():
+                unopened = isinstance(item, OrderRefused) or item.unopened
+                self._given_back(self.orders.give_back(item.order_id, unopened=unopened))
             case Tick():
                 pass
+            case Depart() | Arrive() | Confirm():
+                self._moved(item)
             case EventBatch():
                 raise ShardError("an event batch must be applied as events; this is a defect of the shard")
             case _:
                 assert_never(item)
+
+    def _moved(self, item: Depart | Arrive | Confirm) -> None:
+        """One step of a move between shards."""
+        if isinstance(item, Arrive):
+            moving.arrive(self, item)
+        elif isinstance(item, Confirm):
+            self.moves.outbox.pop(item.number, None)
+        elif ended := moving.depart(self, item):
+            self._out.recalls += recalls(ended, self._next(), self.clock_ms, "merged")
 
     def _given(self, item: ConsentGiven) -> None:
         """Take a record in; one that names another person is a dead letter, for nobody may consent for somebody else."""
@@ -293,6 +309,7 @@ class Shard:
             self.consents.forget(person)
             identity.erase(self.arrays, person, names)
         self.waiting.forget(names)
+        self.moves.forget(names)
         identity.forget_unused_texts(self.arrays)
         self._set_waiting()
 

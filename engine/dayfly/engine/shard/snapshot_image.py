@@ -16,6 +16,7 @@ from dayfly.engine.events import Event
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.shard import kernels_layout
 from dayfly.engine.shard.kernels_snapshot import live_ids, live_members
+from dayfly.engine.shard.moves import Moves
 from dayfly.engine.shard.orders import LiveOrder
 from dayfly.engine.shard.state import Loan
 
@@ -61,6 +62,7 @@ class Image:
     orders: Sequence[LiveOrder]
     fired: Mapping[tuple[int, str], int]
     waiting: Sequence[Event]
+    moves: Moves
 
 
 def take(shard: "Shard") -> Image:
@@ -96,6 +98,7 @@ def take(shard: "Shard") -> Image:
         orders=list(shard.orders.live.values()),
         fired=shard.orders.last_fired.copy(),
         waiting=shard.waiting.in_order(),
+        moves=shard.moves.copy(),
     )
 
 

@@ -1,5 +1,6 @@
 """A fresh shard is filled from a snapshot: tables are allocated once, at their size, and filled by kernels."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +15,7 @@ from dayfly.engine.shard.batches import single_event
 from dayfly.engine.shard.kernels_people import put_ids
 from dayfly.engine.shard.kernels_snapshot import Cells, Columns, arm_all, join_events, put_members
 from dayfly.engine.shard.kernels_strings import intern_texts
+from dayfly.engine.shard.moves import read_moves
 from dayfly.engine.shard.orders import LiveOrder
 from dayfly.engine.shard.publishing import fill_windows
 from dayfly.engine.shard.snapshot_format import Page, unframed
@@ -23,7 +25,7 @@ from dayfly.engine.shard.snapshot_writing import MEMBER_COLUMNS, PEOPLE_COLUMNS,
 if TYPE_CHECKING:
     from dayfly.engine.shard.shard import Shard
 
-__all__ = ["read"]
+__all__ = ["add_waiting", "read"]
 
 Words = npt.NDArray[np.int64]
 
@@ -51,6 +53,8 @@ def read(shard: "Shard", data: bytes) -> None:
     _read_consents(shard, page)
     _read_orders(shard, page)
     _read_waiting(shard, page)
+    if "moves" in head.parts:
+        shard.moves = read_moves(page.part("moves"))
     load_kernels()
 
 
@@ -151,7 +155,13 @@ def _read_orders(shard: "Shard", page: Page) -> None:
 
 
 def _read_waiting(shard: "Shard", page: Page) -> None:
-    columns = {name: page.array(f"waiting.{name}", *shape) for name, shape in WAITING_COLUMNS.items()}
+    add_waiting(
+        shard, {name: page.array(f"waiting.{name}", *shape) for name, shape in WAITING_COLUMNS.items()}
+    )
+
+
+def add_waiting(shard: "Shard", columns: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    """Let events wait, given by `WAITING_COLUMNS`."""
     count = len(columns["time_ms"])
     batch = EventBatch(
         **columns,  # type: ignore[arg-type]

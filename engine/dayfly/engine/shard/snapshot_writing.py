@@ -82,6 +82,7 @@ def write(image: Image) -> list[Buffer]:
         _write_consents(rest, image)
         _write_orders(rest, image)
         _write_waiting(rest, image)
+        _write_moves(rest, image)
         sheet = reading.result()
     image.past = None
     sheet.extend(rest)
@@ -237,6 +238,12 @@ def _write_waiting(sheet: Sheet, image: Image) -> None:
     batch = EventBatch.from_events(events, catalog)
     for name in WAITING_COLUMNS:
         sheet.array(f"waiting.{name}", getattr(batch, name))
+
+
+def _write_moves(sheet: Sheet, image: Image) -> None:
+    """What came and went by moves; nothing at all in a shard that is the only one."""
+    if image.moves.any:
+        sheet.pieces("moves", [image.moves.to_bytes()])
 
 
 def _chunks(items: Sequence[T]) -> list[Sequence[T]]:

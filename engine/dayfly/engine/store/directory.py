@@ -32,7 +32,7 @@ class _Kind(msgspec.Struct, frozen=True):
     version: int
 
 
-class StoreMarker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StoreMarker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The file `dayfly-store.json`: read before anything else in the folder.
 
     Attributes:
@@ -40,6 +40,7 @@ class StoreMarker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         tenant: Tenant id, 32 hexadecimal digits.
         created_ms: When, in milliseconds UTC.
         shards: Number of shards that the state is split into.
+        shard: Which of them is in this folder; None in the folder of the whole store.
     """
 
     format: str
@@ -47,6 +48,7 @@ class StoreMarker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tenant: str
     created_ms: int
     shards: int
+    shard: int | None = None
 
     @property
     def tenant_bytes(self) -> bytes:
@@ -55,7 +57,14 @@ class StoreMarker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @classmethod
     def create(
-        cls, folder: Path, *, tenant: bytes, created_ms: int, shards: int = 1, disk: Disk = LOCAL_DISK
+        cls,
+        folder: Path,
+        *,
+        tenant: bytes,
+        created_ms: int,
+        shards: int = 1,
+        shard: int | None = None,
+        disk: Disk = LOCAL_DISK,
     ) -> Self:
         """Make `folder` a store; it is absent, empty, or holds a lock only.
 
@@ -72,6 +81,7 @@ class StoreMarker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             tenant=check_tenant(tenant).hex(),
             created_ms=created_ms,
             shards=shards,
+            shard=shard,
         )
         with explained(folder, "making a store"):
             disk.make_folder(folder)

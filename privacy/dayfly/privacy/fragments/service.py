@@ -66,6 +66,7 @@ class FragmentService:
         sink: Makes the tombstone log outlive the process.
         graves: The tombstone log itself, in place of one in memory with `sink`.
         settings: Limits.
+        nonce_key: 32 secret bytes for the nonces of proofs, where several services answer for one URL; None: its own.
 
     Guarantees:
         A key exists only in locked memory and is overwritten at expiry, last use, withdrawal, supersession, erasure
@@ -89,6 +90,7 @@ class FragmentService:
         sink: TombstoneSink | None = None,
         graves: Graves | None = None,
         settings: ServiceSettings | None = None,
+        nonce_key: bytes | None = None,
     ) -> None:
         limits = settings or ServiceSettings()
         path = urlsplit(lease_url).path
@@ -118,7 +120,7 @@ class FragmentService:
             self._state,
             url=lease_url,
             gate=gate,
-            nonce_key=random_bytes(32),
+            nonce_key=random_bytes(32) if nonce_key is None else nonce_key,
             max_lease_ms=limits.max_lease_seconds * 1000,
             proof_max_age_ms=limits.proof_max_age_ms,
             replay_capacity=limits.replay_capacity,
