@@ -171,6 +171,15 @@ def test_each_key_is_private_by_the_definition_and_no_rule_keeps_more(
         assert best - p <= mpf(2) ** -63
 
 
+@pytest.mark.parametrize("now", ["0.001", "0.2", "0.7", "0.97"])
+def test_each_step_is_rounded_down_before_it_is_cut_to_64_bits(now: str) -> None:
+    with mp.workdps(80):
+        told = number(selection._most_after(Fraction(now), Fraction(1, 3), Fraction(1, 1000)))
+        p, d = number(Fraction(now)), mpf(1) / 1000
+        exact = min(exp(mpf(1) / 3) * p + d, 1 - exp(-mpf(1) / 3) * (1 - p - d))
+        assert exact * (1 - mpf(10) ** -40) < told < exact
+
+
 def test_keys_are_kept_as_often_as_told() -> None:
     selection = KeySelection(Fraction(1), Fraction(1, 100), 2)
     draws = 40_000
