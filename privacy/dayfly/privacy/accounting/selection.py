@@ -109,7 +109,12 @@ def threshold_delta(noise: Noise, threshold: Exact, *, l0: int, linf: Exact) -> 
             f"linf={linf!r} must be >= 0; pass the largest value of one customer in one key"
         )
     one = tail_probability(noise, exact("threshold", threshold) - linf)
-    return min(coarse_up(1 - (1 - one) ** l0), one * l0) if l0 <= 1 << 12 else min(Fraction(1), one * l0)
+    union = min(Fraction(1), one * l0)
+    if l0 > 1 << 8 or union < Fraction(
+        1, 1 << 16
+    ):  # the exact power would be a long number, and no smaller to speak of
+        return union
+    return coarse_up(1 - (1 - one) ** l0)
 
 
 def _positive_count(name: str, value: object) -> int:
