@@ -387,3 +387,17 @@ def test_customers_beside_counts_take_nothing_from_them(sandbox: Sandbox) -> Non
         len({row["customer"] for row in ROWS}),
         len(ROWS),
     )
+
+
+def test_rows_outside_the_keys_of_any_column_are_in_no_group(sandbox: Sandbox) -> None:
+    query = (
+        sandbox.query("orders")
+        .group_by("new", keys=[True, False])
+        .group_by("country", keys=["Spain", "France"])
+    )
+    table = query.bound(groups_per_customer=4, rows_per_group=100).count().release(epsilon=1).table
+    wanted = oracle.groups(ROWS, lambda row: (row["new"], row["country"]))
+    assert {key: row["count"] for key, row in by(table, "new", "country").items()} == {
+        key: len(wanted[key])
+        for key in [(True, "Spain"), (True, "France"), (False, "Spain"), (False, "France")]
+    }
