@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from .compute import pc
 from .expressions import ARITHMETIC, Binary, Call, Column, IsIn, Literal, Node, Scalar, Unary
 from .kinds import Kind, instant_of, kind_of_arrow
 
