@@ -27,6 +27,12 @@ def _value(node: ast.expr, row: Row) -> Any:  # noqa: C901 - one rule per kind o
         return _clean(row[node.id])
     if isinstance(node, ast.Constant):
         return node.value
+    if (
+        isinstance(node, ast.UnaryOp)
+        and isinstance(node.operand, ast.Constant)
+        and isinstance(node.op, ast.USub)
+    ):
+        return -node.operand.value  # type: ignore[operator]  # a sign belongs to the number behind it
     if isinstance(node, ast.UnaryOp):
         inner = _value(node.operand, row)
         if inner is None:

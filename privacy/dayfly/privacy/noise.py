@@ -24,8 +24,13 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import numpy as np
-import opendp.prelude as dp
 from numpy.typing import NDArray
+from opendp import (  # not the prelude: it imports scikit-learn where that is installed
+    domains,
+    measurements,
+    metrics,
+)
+from opendp.mod import enable_features
 
 from dayfly.privacy.accounting.rounding import float_up, positive_exact, sqrt_up
 from dayfly.privacy.errors import InvalidArgument, NoiseRefused
@@ -34,7 +39,7 @@ __all__ = ["NoiseSource", "OpenDpNoise"]
 
 Values = NDArray[np.int64]
 
-dp.enable_features("contrib")
+enable_features("contrib")
 
 LARGEST_SCALE: Final = Fraction(1 << 62)
 _NUDGES: Final = 16
@@ -234,12 +239,12 @@ def _accepted(scale: Fraction, build: Callable[[float], Any], within: Callable[[
 
 @lru_cache(maxsize=1)
 def _vectors() -> Any:
-    return dp.vector_domain(dp.atom_domain(T="i64"))
+    return domains.vector_domain(domains.atom_domain(T="i64"))
 
 
 @lru_cache(maxsize=1)
 def _maps() -> Any:
-    return dp.map_domain(dp.atom_domain(T="i64"), dp.atom_domain(T="i64"))
+    return domains.map_domain(domains.atom_domain(T="i64"), domains.atom_domain(T="i64"))
 
 
 @lru_cache(maxsize=256)
@@ -247,7 +252,7 @@ def _laplace(scale: Fraction, l1: int) -> Any:
     claim = l1 / scale
     return _accepted(
         scale,
-        lambda b: dp.m.make_laplace(_vectors(), dp.l1_distance(T="i64"), scale=b),
+        lambda b: measurements.make_laplace(_vectors(), metrics.l1_distance(T="i64"), scale=b),
         lambda measurement: measurement.map(l1) <= claim,
     )
 
@@ -257,7 +262,7 @@ def _gaussian(scale: Fraction, l2_squared: int) -> Any:
     distance, claim = float_up(sqrt_up(l2_squared)), l2_squared / (2 * scale * scale)
     return _accepted(
         scale,
-        lambda sigma: dp.m.make_gaussian(_vectors(), dp.l2_distance(T="f64"), scale=sigma),
+        lambda sigma: measurements.make_gaussian(_vectors(), metrics.l2_distance(T="f64"), scale=sigma),
         lambda measurement: measurement.map(distance) <= claim,
     )
 
@@ -265,10 +270,10 @@ def _gaussian(scale: Fraction, l2_squared: int) -> Any:
 @lru_cache(maxsize=64)
 def _laplace_threshold(scale: Fraction, threshold: int, norms: tuple[int, int, int]) -> Any:
     l0, l1, linf = norms
-    metric = dp.l01inf_distance(dp.absolute_distance(T="i64"))
+    metric = metrics.l01inf_distance(metrics.absolute_distance(T="i64"))
     return _accepted(
         scale,
-        lambda b: dp.m.make_laplace_threshold(_maps(), metric, scale=b, threshold=threshold),
+        lambda b: measurements.make_laplace_threshold(_maps(), metric, scale=b, threshold=threshold),
         lambda measurement: measurement.map((l0, l1, linf))[0] <= l1 / scale,
     )
 
@@ -276,11 +281,11 @@ def _laplace_threshold(scale: Fraction, threshold: int, norms: tuple[int, int, i
 @lru_cache(maxsize=64)
 def _gaussian_threshold(scale: Fraction, threshold: int, norms: tuple[int, int, int]) -> Any:
     l0, l2_squared, linf = norms
-    metric = dp.l02inf_distance(dp.absolute_distance(T="f64"))
+    metric = metrics.l02inf_distance(metrics.absolute_distance(T="f64"))
     distance, claim = float_up(sqrt_up(l2_squared)), l2_squared / (2 * scale * scale)
     return _accepted(
         scale,
-        lambda sigma: dp.m.make_gaussian_threshold(_maps(), metric, scale=sigma, threshold=threshold),
+        lambda sigma: measurements.make_gaussian_threshold(_maps(), metric, scale=sigma, threshold=threshold),
         lambda measurement: measurement.map((l0, distance, float(linf)))[0] <= claim,
     )
 

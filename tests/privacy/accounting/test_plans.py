@@ -31,6 +31,7 @@ from dayfly.privacy.accounting import (
     epsilon_of_gaussian,
     epsilon_of_rho,
     loss_distribution,
+    plans,
 )
 from dayfly.privacy.accounting.composition import compose, saddle
 from dayfly.privacy.accounting.pld import Doubt, LossDistribution, discretise
@@ -284,6 +285,13 @@ def test_leaks_compose_as_independent_coins() -> None:
     assert loss.epsilon(0.2) == math.inf
 
 
+@pytest.mark.parametrize("times", [1, 2, 7])
+def test_the_probability_that_nothing_leaks_is_rounded_down(times: int) -> None:
+    event = RepeatedLoss(ApproxLoss(Fraction(1), Fraction(1, 3)), times)
+    kept = plans._gathered(event, "add_or_remove").kept
+    assert Fraction(2, 3) ** times * (1 - Fraction(1, 2**60)) < kept < Fraction(2, 3) ** times
+
+
 def test_thresholds_keep_the_loss_of_their_noise() -> None:
     noise = GaussianLoss(Fraction(30), 9)
     plain, leaky = loss_distribution(noise), loss_distribution(ThresholdLoss(noise, MILLIONTH))
@@ -314,6 +322,42 @@ def test_adding_a_customer_is_accounted_apart_from_removing_one() -> None:
     loss = loss_distribution(RepeatedLoss(event, 3))
     assert loss.remove.delta(1.0) > 10 * loss.add.delta(1.0)
     assert loss.delta(1.0) == loss.remove.delta(1.0)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        LaplaceLoss(Fraction(1, 1000), 1),
+        PureLoss(Fraction(10**6)),
+        GaussianLoss(Fraction(1, 100), 1),
+        GaussianLoss(Fraction(1, 100), 1, domain="reals"),
+        ZcdpLoss(Fraction(10**4)),
+        PoissonSampledLoss(LaplaceLoss(Fraction(1, 1000), 1), Fraction(1, 10)),
+        PoissonSampledLoss(GaussianLoss(Fraction(1, 100), 1), Fraction(1, 10)),
+        RepeatedLoss(PureLoss(Fraction(190)), 100),
+        RepeatedLoss(GaussianLoss(Fraction(1), 1, domain="reals"), 10_000),
+    ],
+)
+def test_next_to_no_noise_is_told_by_the_plain_bounds_without_overflow(event: LossEvent) -> None:
+    plan = Plan((event,))
+    told = plan.epsilon(MILLIONTH)
+    assert 100 < told < math.inf
+    assert told <= epsilon_of_rho(plan.cost.rho, MILLIONTH)
+    assert plan.cost.epsilon is None or told <= float(plan.cost.epsilon) * (1 + 1e-12)
+    assert plan.delta(1) > 0.01
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        LaplaceLoss(Fraction(10**12), 1),
+        GaussianLoss(Fraction(10**12), 1),
+        ZcdpLoss(Fraction(1, 10**9)),
+        PoissonSampledLoss(LaplaceLoss(Fraction(10), 1), Fraction(1, 10**9)),
+    ],
+)
+def test_next_to_no_loss_is_told_as_such(event: LossEvent) -> None:
+    assert Plan((event,)).epsilon(MILLIONTH) < 1e-3
 
 
 def test_gaussian_noise_at_delta_zero_has_no_epsilon() -> None:

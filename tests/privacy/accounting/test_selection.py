@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mpmath import exp, mpf
+from mpmath import exp, mp, mpf
 from scipy import stats
 
 from dayfly.privacy.accounting import (
@@ -16,6 +16,7 @@ from dayfly.privacy.accounting import (
     GaussianLoss,
     KeySelection,
     LaplaceLoss,
+    selection,
     smallest_threshold,
     tail_probability,
     threshold_delta,
@@ -36,6 +37,19 @@ def test_laplace_tails_are_the_sums_rounded_up(scale: Fraction, edge: int) -> No
     exact = sum(p for x, p in table.items() if x >= edge)
     told = number(tail_probability(LaplaceLoss(scale, 1), edge))
     assert exact <= told <= exact * (1 + mpf(2) ** -50)
+
+
+@pytest.mark.parametrize("domain", ["integers", "reals"])
+@pytest.mark.parametrize("edge", [-7, 0, 1, 30])
+def test_laplace_tails_are_rounded_up_already_before_they_are_shortened(edge: int, domain: Any) -> None:
+    with mp.workdps(80):
+        q = exp(-1 / mpf(3))
+        whole = 1 + q if domain == "integers" else mpf(2)
+        low = edge < (1 if domain == "integers" else 0)
+        exact = 1 - q ** (1 - edge if domain == "integers" else -edge) / whole if low else q**edge / whole
+        told = number(selection._laplace_tail(LaplaceLoss(Fraction(3), 1, domain=domain), Fraction(edge)))
+        assert exact <= told < exact * (1 + mpf(10) ** -40)
+        assert exact < told or (edge == 0 and domain == "reals")
 
 
 @pytest.mark.parametrize("scale", [Fraction(1, 2), Fraction(3), Fraction(12)])
@@ -155,6 +169,15 @@ def test_each_key_is_private_by_the_definition_and_no_rule_keeps_more(
         assert p >= q
         best = min(mpf(1), ratio * q + leak, 1 - (1 - q - leak) / ratio)
         assert best - p <= mpf(2) ** -63
+
+
+@pytest.mark.parametrize("now", ["0.001", "0.2", "0.7", "0.97"])
+def test_each_step_is_rounded_down_before_it_is_cut_to_64_bits(now: str) -> None:
+    with mp.workdps(80):
+        told = number(selection._most_after(Fraction(now), Fraction(1, 3), Fraction(1, 1000)))
+        p, d = number(Fraction(now)), mpf(1) / 1000
+        exact = min(exp(mpf(1) / 3) * p + d, 1 - exp(-mpf(1) / 3) * (1 - p - d))
+        assert exact * (1 - mpf(10) ** -40) < told < exact
 
 
 def test_keys_are_kept_as_often_as_told() -> None:

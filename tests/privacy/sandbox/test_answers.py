@@ -387,3 +387,45 @@ def test_customers_beside_counts_take_nothing_from_them(sandbox: Sandbox) -> Non
         len({row["customer"] for row in ROWS}),
         len(ROWS),
     )
+
+
+def test_rows_outside_the_keys_of_any_column_are_in_no_group(sandbox: Sandbox) -> None:
+    query = (
+        sandbox.query("orders")
+        .group_by("new", keys=[True, False])
+        .group_by("country", keys=["Spain", "France"])
+    )
+    table = query.bound(groups_per_customer=4, rows_per_group=100).count().release(epsilon=1).table
+    wanted = oracle.groups(ROWS, lambda row: (row["new"], row["country"]))
+    assert {key: row["count"] for key, row in by(table, "new", "country").items()} == {
+        key: len(wanted[key])
+        for key in [(True, "Spain"), (True, "France"), (False, "Spain"), (False, "France")]
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())], ids=str
+)
+def test_texts_of_every_kind_are_keys_filters_and_customers(tmp_path: Path, kind: pa.DataType) -> None:
+    texts = pa.array(["x", "y", None, "x", "z"], pa.string()).cast(kind)
+    sandbox = sandbox_over(
+        tmp_path, pa.table({"customer": pa.array(["a", "b", "c", "d", "e"]).cast(kind), "k": texts})
+    )
+    query = sandbox.query("orders").where(col("k").upper() != "Z").group_by("k", keys=["y", "x"])
+    assert query.bound(groups_per_customer=1).customers().release(epsilon=1).table[
+        "customers"
+    ].to_pylist() == [1, 2]
+    values = sandbox.query("orders").distinct("k", values_per_customer=1).release(epsilon=1)
+    assert values.value() == 3
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int64(), pa.uint64()], ids=str)
+def test_integers_of_every_kind_are_keys(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.table({"customer": np.arange(5), "k": pa.array([1, 2, None, 2, 9], kind)})
+    for number, keys in enumerate(([1, 2, 3], [9, 2], [300, -1, 2])):
+        (tmp_path / str(number)).mkdir()
+        query = sandbox_over(tmp_path / str(number), table).query("orders").group_by("k", keys=keys)
+        counts = (
+            query.bound(groups_per_customer=1).customers().release(epsilon=1).table["customers"].to_pylist()
+        )
+        assert counts == [[1, 2, None, 2, 9].count(key) for key in keys]

@@ -44,7 +44,8 @@ from dayfly.privacy.sandbox.queries import (
 SCHEMA = jsonschema.Draft202012Validator(query_schema())
 
 NAMES = st.one_of(
-    st.sampled_from(["NO", "yes", "1e-6", "2011-11-28", "null", "0x10", "~"]), st.text(min_size=1, max_size=5)
+    st.sampled_from(["NO", "yes", "1e-6", "2011-11-28", "null", "0x10", "~", "\x85", "a\u2028b\n c"]),
+    st.text(min_size=1, max_size=5),
 )
 NUMBERS = st.one_of(
     st.integers(-(2**60), 2**60),

@@ -33,7 +33,7 @@ KINDS = {
     "f": Kind.BOOL,
     "x y": Kind.NUMBER,
 }
-INTEGERS = st.integers(-(2**70), 2**70)
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
 NUMBERS = st.one_of(INTEGERS, st.floats(allow_nan=False, allow_infinity=False))
 TEXTS = st.text(max_size=6)
 
@@ -251,6 +251,8 @@ def test_text_that_is_no_expression_is_refused(text: str, match: str) -> None:
         ("s.starts_with()", "must give starts_with its arguments"),
         ("s.fill_null(1)", "a constant of kind text"),
         ("a in ['x']", "constants of kind integer"),
+        ("a > 9223372036854775808", "must fit in 64 bits"),
+        ("a in [1, -9223372036854775809]", "must fit in 64 bits"),
         ("s.abs()", "a number, not on text"),
     ],
 )

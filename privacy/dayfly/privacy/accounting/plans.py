@@ -26,7 +26,9 @@ from .losses import (
     ApproxLoss,
     ComposedLoss,
     GaussianLoss,
+    LaplaceLoss,
     LossEvent,
+    PoissonSampledLoss,
     PureLoss,
     ThresholdLoss,
     ZcdpLoss,
@@ -49,6 +51,8 @@ Floats = NDArray[np.float64]
 _RESOLUTION: Final = 400
 _FINEST: Final = 1 << 19
 _MANY: Final = 600
+_HOPELESS: Final = 200
+"""Losses of so many nats are not put on a grid: their exponentials do not fit a float, and nobody can call them private."""
 _SHARP: Final = 10_000
 """A delta below so many times the error of the transform is asked again, tilted towards it."""
 
@@ -152,19 +156,31 @@ def _gathered(event: LossEvent, adjacency: Adjacency) -> _Parts:
     for whole, times in leaves(event):
         leaf, leak = _parted(whole)
         kept *= coarse_down((1 - leak) ** times) if leak else 1
-        if isinstance(leaf, ZcdpLoss) and factor == 1:
+        if _hopeless(leaf, factor):
+            kept = Fraction(0)
+        elif isinstance(leaf, ZcdpLoss) and factor == 1:
             rho += leaf.rho * times
         elif isinstance(leaf, GaussianLoss) and not exactly_summed(leaf, factor):
             more_mu, more_rho = gaussian_parts(leaf, factor)
             mu_squared, rho = mu_squared + more_mu * times, rho + more_rho * times
         else:
             counted[leaf] += times
+    if mu_squared > 2 * _HOPELESS or rho > _HOPELESS:
+        kept = mu_squared = rho = Fraction(0)
     profiles = [(profile_of(leaf, adjacency=adjacency), times) for leaf, times in counted.items()]
     profiles += [(gaussian_profile(mu_squared), 1)] if mu_squared else []
     profiles += [(zcdp_profile(rho), 1)] if rho else []
     return _Parts(
         [(profile, times) for profile, times in profiles if profile.span[1] > profile.span[0]], kept
     )
+
+
+def _hopeless(leaf: LossEvent, factor: int) -> bool:
+    """Whether one event alone tells nearly everything; it counts as a certain leak, and the plan's other bounds speak."""
+    part = leaf.part if isinstance(leaf, PoissonSampledLoss) else leaf
+    if isinstance(part, LaplaceLoss | PureLoss):
+        return part.epsilon * factor > _HOPELESS
+    return isinstance(part, GaussianLoss) and part.rho * factor * factor > _HOPELESS
 
 
 def _parted(event: LossEvent) -> tuple[LossEvent, Fraction]:

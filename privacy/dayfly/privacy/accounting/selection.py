@@ -109,7 +109,12 @@ def threshold_delta(noise: Noise, threshold: Exact, *, l0: int, linf: Exact) -> 
             f"linf={linf!r} must be >= 0; pass the largest value of one customer in one key"
         )
     one = tail_probability(noise, exact("threshold", threshold) - linf)
-    return min(coarse_up(1 - (1 - one) ** l0), one * l0) if l0 <= 1 << 12 else min(Fraction(1), one * l0)
+    union = min(Fraction(1), one * l0)
+    if l0 > 1 << 8 or union < Fraction(
+        1, 1 << 16
+    ):  # the exact power would be a long number, and no smaller to speak of
+        return union
+    return coarse_up(1 - (1 - one) ** l0)
 
 
 def _positive_count(name: str, value: object) -> int:
@@ -161,6 +166,11 @@ def threshold_loss(noise: Noise, threshold: int, *, l0: int, linf: int) -> Thres
     return ThresholdLoss(noise, threshold_delta(noise, threshold, l0=l0, linf=linf))
 
 
+def _most_after(now: Fraction, epsilon: Fraction, delta: Fraction) -> Fraction:
+    """The largest keep probability of one customer more, rounded down."""
+    return min(Fraction(1), exp_down(epsilon) * now + delta, 1 - exp_up(-epsilon) * (1 - now - delta))
+
+
 @dataclass(frozen=True)
 class KeySelection:
     """Keeps keys by their number of customers, with the largest probability that (epsilon, delta)-DP allows (claim 2).
@@ -192,12 +202,10 @@ class KeySelection:
     def _numerators(self) -> list[int]:
         """Numerators over 2^64 of the keep probabilities of 0, 1, 2, ... customers, up to the first that is kept always."""
         epsilon, delta = self.epsilon / self.l0, self.delta / self.l0
-        growth, shrink = exp_down(epsilon), exp_up(-epsilon)
         kept = [0]
         while kept[-1] < _WORD:
             now = Fraction(kept[-1], _WORD)
-            following = min(Fraction(1), growth * now + delta, 1 - shrink * (1 - now - delta))
-            kept.append(math.floor(following * _WORD))
+            kept.append(math.floor(_most_after(now, epsilon, delta) * _WORD))
             if len(kept) > _MOST_COUNTS or kept[-1] <= kept[-2]:
                 raise InvalidArgument(
                     f"epsilon={self.epsilon!r} delta={self.delta!r} l0={self.l0!r} must keep keys of a million customers; "

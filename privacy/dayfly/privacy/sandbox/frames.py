@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from .language import evaluate, parse
+from .language.compute import pc
 from .queries import Derive, PerCustomer, PerCustomerValue, Step, Where
 from .sources import Customers, Source
 

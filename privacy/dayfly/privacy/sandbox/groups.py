@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dayfly.privacy.bounding.salts import SaltedKeys
 
 from .frames import Frame, dense, dictionary_codes, numbers_of
 from .language import Kind, instant_of
+from .language.compute import pc
 from .numbers import exact
 from .queries import GroupKey
 

@@ -134,8 +134,7 @@ def _measured(
     measure: Measure, plan: Plan, workload: Workload | None, groups: int | None, alpha: float
 ) -> list[ColumnPreview]:
     checked = plan.checked
-    counted = isinstance(measure, Customers) and not checked.known
-    parts = (customers_part(checked, Role.KEYS),) if counted else parts_of(measure, checked)
+    parts = _parts(measure, plan)
     names = output_columns(measure)
     if isinstance(measure, Count | Customers | Sum | Distinct):
         std, width = _noise(plan, parts[0], alpha)
@@ -151,6 +150,13 @@ def _measured(
     return [
         ColumnPreview(names[0], "value", wide, wide * math.sqrt(1 / alpha), None, None, None, typical, wide)
     ]
+
+
+def _parts(measure: Measure, plan: Plan) -> tuple[Part, ...]:
+    """The parts of a measure; customers of unknown keys are counted by their selection."""
+    if isinstance(measure, Customers) and not plan.checked.known:
+        return (customers_part(plan.checked, Role.KEYS),)
+    return parts_of(measure, plan.checked)
 
 
 def _rank(name: str, plan: Plan, part: Part, rows: float | None, alpha: float) -> ColumnPreview:

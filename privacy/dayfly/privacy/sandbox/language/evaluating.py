@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from .compute import pc
 from .expressions import ARITHMETIC, Binary, Call, Column, IsIn, Literal, Node, Scalar, Unary
 from .kinds import Kind, instant_of, kind_of_arrow
 
@@ -42,6 +42,8 @@ def normal(column: Any) -> Any:
     kind = column.type
     if pa.types.is_dictionary(kind):
         return normal(column.cast(kind.value_type))
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.large_string())
     if kind_of_arrow(kind) is Kind.TIME:
         return column if kind == _TIME else column.cast(_TIME, safe=False)
     if pa.types.is_decimal(kind) or pa.types.is_float16(kind) or pa.types.is_float32(kind):

@@ -126,6 +126,10 @@ def _constant(value: object) -> Kind:
     if isinstance(value, bool):
         return Kind.BOOL
     if isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 63:
+            raise InvalidQuery(
+                f"constant={value!r:.40} must fit in 64 bits; write it with a decimal point, or drop it"
+            )
         return Kind.INTEGER
     return Kind.NUMBER if isinstance(value, float) else Kind.TEXT
 
