@@ -37,7 +37,7 @@ def run(*, quick: bool) -> list[Row]:
         pq.write_table(table, path)
         found = _timed(table, folder)
         memory = _in_new_process(path)
-        theirs = peer_answer("group_by", str(path), str(rows))
+        theirs = peer_answer("group_by", str(path))
     ours, polars = found["dayfly"], found["polars"]
     what = f"{CASE}, {rows:,} rows of {rows // 50:,} customers, L0 4, uniform, noise and spend included"
     return [
@@ -120,7 +120,7 @@ def _in_new_process(path: Path) -> float:
 
 def _extra_megabytes(path: Path) -> float:
     """Growth of this process, which has the table and has compiled, during one release."""
-    table = pq.read_table(path)
+    table = pq.read_table(path).combine_chunks()
     with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
         _query(Source(table.slice(0, 1_000), customer="customer"), Path(small)).release(epsilon=1)
         source = Source(table, customer="customer")

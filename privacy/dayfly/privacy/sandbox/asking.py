@@ -170,9 +170,7 @@ class SandboxQuery(Fluent):
         budget = budget_of(epsilon=epsilon, delta=None, rho=rho, shares=None)
         noise = next(iter(self._sandbox._plan(query, budget).parts.values())).noise  # noqa: SLF001 - as in `release`
         release = asked.release(epsilon=epsilon, rho=rho)
-        return Contributions(
-            release, workload_of(release, half_width(noise, 1 / (1 + release.table.num_rows)))
-        )
+        return Contributions(release, workload_of(release, half_width(noise, 0.01 / release.table.num_rows)))
 
     def continual(
         self,

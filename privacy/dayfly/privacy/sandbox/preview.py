@@ -133,7 +133,6 @@ def _noise(plan: Plan, part: Part, alpha: float) -> tuple[float, float]:
 def _measured(
     measure: Measure, plan: Plan, workload: Workload | None, groups: int | None, alpha: float
 ) -> list[ColumnPreview]:
-    checked = plan.checked
     parts = _parts(measure, plan)
     names = output_columns(measure)
     if isinstance(measure, Count | Customers | Sum | Distinct):
