@@ -18,7 +18,7 @@ COVERAGE_FLOOR := 93
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check lint types layers test-nojit test-slow fuzz crash-storm soak wheel-test bench peers docs commands notebook lock format clean
+.PHONY: help setup demo test check lint types layers test-nojit test-slow mutants fuzz crash-storm soak wheel-test bench peers docs commands notebook lock format clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,9 @@ fuzz: $(DEV) ## every Hypothesis test with 5,000 examples instead of 50
 
 crash-storm: $(DEV) ## kill -9 a busy store RUNS=1000 times at random instants, and compare it with everything that it had said
 	$(BIN)/python -m tests.engine.durable.storm --runs $(or $(RUNS),1000)
+
+mutants: $(DEV) ## make historical mistakes of differential privacy in our code, and count those that a check notices
+	$(BIN)/python -m tests.privacy.mutants $(MUTANTS_ARGS)
 
 soak: $(DEV) ## a steady load with churn for MINUTES=30, memory watched, judged by the oracle at the end
 	$(BIN)/python -m tests.engine.durable.soak --minutes $(or $(MINUTES),30)

@@ -193,7 +193,7 @@ class BrokenChain(ConsentError):  # noqa: N818 - reads as the fact it states
     """A hash chain was cut, reordered or altered."""
 
 
-class AuditFailed(DayflyError):
+class AuditFailed(DayflyError):  # noqa: N818 - reads as the fact it states
     """A lower bound of epsilon, from draws, is above what the mechanism claims."""
 
 

@@ -5,6 +5,15 @@ nothing, except that a bound close to the claim shows that the claim is not loos
 """
 
 from .bounds import BinomialInterval, clopper_pearson, epsilon_lower
+from .queries import audit_query
 from .run import AuditReport, Draws, audit
 
-__all__ = ["AuditReport", "BinomialInterval", "Draws", "audit", "clopper_pearson", "epsilon_lower"]
+__all__ = [
+    "AuditReport",
+    "BinomialInterval",
+    "Draws",
+    "audit",
+    "audit_query",
+    "clopper_pearson",
+    "epsilon_lower",
+]

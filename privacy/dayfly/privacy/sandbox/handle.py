@@ -23,9 +23,8 @@ from dayfly.privacy.noise import NoiseSource
 
 from .answering import Exact, exact_parts
 from .asking import SandboxQuery, alpha_of
-from .checking import check
+from .checking import Checked, check
 from .documents import QueryDocument, canonical, digest_of, parse_document
-from .explaining import explain
 from .finishing import estimates, table_of
 from .frames import frame_of
 from .groups import groups_of
@@ -61,7 +60,7 @@ class Sandbox:
         schema and the ledger alone. The duration of a release is not protected.
     """
 
-    __slots__ = ("_ledger", "_noise", "_plans", "_random_bytes", "_sources", "analyst", "purpose")
+    __slots__ = ("_checked", "_ledger", "_noise", "_plans", "_random_bytes", "_sources", "analyst", "purpose")
 
     def __init__(
         self,
@@ -77,6 +76,7 @@ class Sandbox:
         self._sources: Final = dict(sources)
         self._noise = noise
         self._random_bytes: Final = random_bytes
+        self._checked: Final[OrderedDict[bytes, Checked]] = OrderedDict()
         self._plans: Final[OrderedDict[bytes, Plan]] = OrderedDict()
         self.analyst: Final = analyst
         self.purpose: Final = purpose
@@ -144,10 +144,21 @@ class Sandbox:
         key = msgspec.msgpack.encode((query, budget))
         found = self._plans.get(key)
         if found is None:
-            found = plan(check(canonical(query), self._source(query.source).schema), budget)
+            found = plan(self._check(query), budget)
             self._plans[key] = found
             while len(self._plans) > _PLANS_KEPT:
                 self._plans.popitem(last=False)
+        return found
+
+    def _check(self, query: Query) -> Checked:
+        """A query that holds for its source; kept as plans are, because the same one is asked with other budgets."""
+        key = msgspec.msgpack.encode(query)
+        found = self._checked.get(key)
+        if found is None:
+            found = check(canonical(query), self._source(query.source).schema)
+            self._checked[key] = found
+            while len(self._checked) > _PLANS_KEPT:
+                self._checked.popitem(last=False)
         return found
 
     def _release(self, query: Query, budget: Budget, confidence: float, release_id: bytes | None) -> Release:
@@ -170,7 +181,7 @@ class Sandbox:
             confidence=confidence,
             loss=planned.cost,
             receipt=receipt,
-            explanation=explain(planned),
+            plan=planned,
             lineage=lineage_of(planned.digest, receipt, **lineage),
             document=QueryDocument(query=asked, budget=budget),
         )

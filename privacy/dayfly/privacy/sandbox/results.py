@@ -1,7 +1,7 @@
 """What an analyst gets: estimates with intervals, what they cost, what is left, and where they come from."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +12,8 @@ from dayfly.privacy.errors import InvalidQuery
 from dayfly.privacy.ledger import Receipt, Remaining
 
 from .documents import QueryDocument
-from .explaining import Explanation, number_text
+from .explaining import Explanation, explain, number_text
+from .planning import Plan
 from .queries import Query
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Release:
         confidence: Of the intervals. They are for the noise; what bounds cut off is told by `preview()`.
         loss: What it cost at most.
         receipt: Of the ledger.
-        explanation: How it was made.
+        plan: Of what was released: mechanisms and scales, from the query and the budget alone.
         lineage: Where it comes from.
         document: The query and its budget.
     """
@@ -66,9 +67,14 @@ class Release:
     confidence: float
     loss: Cost
     receipt: Receipt
-    explanation: Explanation
+    plan: Plan = field(repr=False)
     lineage: Lineage
     document: QueryDocument
+
+    @property
+    def explanation(self) -> Explanation:
+        """How it was made."""
+        return explain(self.plan)
 
     @property
     def remaining(self) -> tuple[Remaining, ...]:
