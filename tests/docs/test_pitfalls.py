@@ -2,25 +2,31 @@
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
 from . import ROOT
 
 PAGE = ROOT / "docs" / "pitfalls.md"
+PAGES = (PAGE, ROOT / "docs" / "privacy.md")
 SHOWN_BY = re.compile(r"\[([^]]+)\]\(\.\./(tests/[\w/]+\.py)\)")
 
 
 def rows() -> list[str]:
-    return [
-        line
-        for line in PAGE.read_text(encoding="utf-8").splitlines()
-        if line.startswith("| ") and not line.startswith(("| How it happens", "| ---"))
-    ]
+    """Rows of the tables of pitfalls, of all pages."""
+    found, inside = list[str](), False
+    for line in "\n\n".join(page.read_text(encoding="utf-8") for page in PAGES).splitlines():
+        inside = line.startswith("| How it happens") or (inside and line.startswith("| "))
+        if inside and not line.startswith(("| How it happens", "| ---")):
+            found.append(line)
+    return found
 
 
-def test_every_kind_of_harm_has_its_pitfalls() -> None:
-    sections = re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_kind_of_harm_has_its_pitfalls(page: Path) -> None:
+    level = "## " if page is PAGE else "### "
+    sections = re.split(rf"^{level}", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     assert [section.split(":")[0] for section in sections] == ["Critical", "Serious", "Operational"]
     assert all(section.count("\n| ") >= 5 for section in sections)
 

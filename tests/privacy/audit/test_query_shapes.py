@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dayfly.privacy.accounting import epsilon_of_rho
 from dayfly.privacy.audit import Draws, audit, audit_query
-from dayfly.privacy.errors import AuditFailed, InvalidArgument
+from dayfly.privacy.errors import AuditFailed, InvalidArgument, InvalidQuery
 from dayfly.privacy.localdp import HadamardResponse, RandomizedResponse, UnaryEncoding
 from dayfly.privacy.noise import OpenDpNoise
 from dayfly.privacy.sandbox import Query, Sandbox, SandboxQuery, Source, parse_document
@@ -220,9 +220,9 @@ def reports(encode: Callable[[str], NDArray[np.float64]], category: str) -> Draw
 @pytest.mark.parametrize("kind", ["response", "unary", "hadamard"])
 def test_a_report_loses_what_it_claims(kind: str, draws: int) -> None:
     random_bytes = np.random.default_rng(3).bytes
-    response, unary, hadamard = (
-        made(TWO, Fraction(EPSILON)) for made in (RandomizedResponse, UnaryEncoding, HadamardResponse)
-    )
+    response = RandomizedResponse(TWO, Fraction(EPSILON))
+    unary = UnaryEncoding(TWO, Fraction(EPSILON))
+    hadamard = HadamardResponse(TWO, Fraction(EPSILON))
     encoders: dict[str, Callable[[str], NDArray[np.float64]]] = {
         "response": lambda one: np.array([float(response.encode(one, random_bytes))]),
         "unary": lambda one: np.array(
@@ -283,3 +283,9 @@ def test_the_largest_groups_tell_no_more_than_is_claimed() -> None:
 def test_an_audit_of_a_query_needs_draws() -> None:
     with pytest.raises(InvalidArgument, match="draws=99 must be at least 100"):
         audit_query(query_of(COUNT), *sources(ONE_ROW), epsilon="1", draws=99)
+
+
+def test_an_audit_of_unknown_keys_needs_a_delta() -> None:
+    text = "group_by: [{column: k}], bound: {groups_per_customer: 1, rows_per_group: 1}, measures: [{measure: count}]"
+    with pytest.raises(InvalidQuery, match="delta=0 must be > 0 where keys are unknown"):
+        audit_query(query_of(text), *sources(ONE_ROW), epsilon="1", draws=100)

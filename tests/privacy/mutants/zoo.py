@@ -84,7 +84,7 @@ _BOUNDING: Final = (
     ),
     _one(
         "rows of a customer in a group unbounded",
-        "smartnoise-sdk #621",
+        "Wilson et al. 2020, section 3: bounds per user and group",
         "bounding.kernels",
         "min(table.slots[slot, 0] & COUNT_LIMIT, clamp.rows)",
         "(table.slots[slot, 0] & COUNT_LIMIT)",
@@ -92,7 +92,7 @@ _BOUNDING: Final = (
     ),
     _one(
         "sensitivity 0 when a bound is 0",
-        "diffprivlib #105, #110",
+        "diffprivlib #105, #110: the lower bound taken twice",
         "bounding.contribution",
         "self._sensitivity(max(abs(self.sum_lower), abs(self.sum_upper)))",
         "self._sensitivity(max(abs(self.sum_lower), abs(self.sum_upper)) if self.sum_lower and self.sum_upper else 0)",
@@ -108,7 +108,7 @@ _BOUNDING: Final = (
     ),
     _one(
         "squared L2 norm without the square",
-        "Bun and Steinke 2016: rho goes with the square",
+        "smartnoise-core #243: L2 sensitivities without their roots",
         "bounding.contribution",
         "l2_squared=self.l0 * linf * linf, linf=linf",
         "l2_squared=self.l0 * linf, linf=linf",
@@ -116,7 +116,7 @@ _BOUNDING: Final = (
     ),
     _one(
         "forgets that a customer is in several groups",
-        "smartnoise-sdk #622; Wilson et al. 2020",
+        "Wilson et al. 2020, section 3: users own rows in many groups",
         "bounding.contribution",
         "l0=self.l0 if linf else 0, l1=self.l0 * linf, l2_squared=self.l0 * linf * linf, linf=linf",
         "l0=1, l1=linf, l2_squared=linf * linf, linf=linf",
@@ -124,7 +124,7 @@ _BOUNDING: Final = (
     ),
     _one(
         "counts rows, pays for customers",
-        "diffprivlib histograms: sensitivity 1 per row",
+        "smartnoise-sdk #317: noise of a count hard-coded to 1",
         "bounding.contribution",
         "self._sensitivity(self.rows_per_group)",
         "self._sensitivity(1)",
@@ -148,7 +148,7 @@ _BOUNDING: Final = (
     ),
     _one(
         "NaN passes the clamp",
-        "diffprivlib and every min/max clamp: NaN compares with nothing",
+        "a comparison with NaN is never true",
         "bounding.kernels",
         "        if np.isnan(values[row]):\n            out[row] = NO_VALUE",
         "        if np.isnan(values[row]):\n            out[row] = limit",
@@ -183,7 +183,7 @@ _BOUNDING: Final = (
 _ACCOUNTING: Final = (
     _one(
         "floating-point Laplace",
-        "Mironov 2012; diffprivlib #19",
+        "Mironov 2012; diffprivlib #19; opacus #616",
         "noise",
         "    return np.asarray(measurement(np.ascontiguousarray(values)), dtype=np.int64)",
         "    return values + np.rint(np.random.default_rng().laplace(0, 1, values.size)).astype(np.int64)",
@@ -191,7 +191,7 @@ _ACCOUNTING: Final = (
     ),
     _one(
         "noise from a seeded generator",
-        "Garfinkel and Leclerc 2020; Holohan 2023",
+        "privcount #65; Garfinkel and Leclerc 2020",
         "noise",
         "    return np.asarray(measurement(np.ascontiguousarray(values)), dtype=np.int64)",
         "    return values + np.rint(np.random.laplace(0, 1000, values.size)).astype(np.int64)",
@@ -199,7 +199,7 @@ _ACCOUNTING: Final = (
     ),
     _one(
         "scale rounded down",
-        "opendp #414, #941; Casacuberta et al. 2022",
+        "opendp #314: a sensitivity truncated down; Casacuberta et al. 2022",
         "accounting.rounding",
         "    return floor if floor * floor == value else floor + Fraction(1, _root_scale(value))",
         "    return floor",
@@ -263,7 +263,7 @@ _ACCOUNTING: Final = (
     ),
     _one(
         "composition by the largest loss",
-        "parallel composition for overlapping queries (McSherry 2009, misread)",
+        "smartnoise-sdk #319: of a sum, the larger of both",
         "accounting.costs",
         "rho=self.rho + other.rho, delta=self.delta + other.delta)",
         "rho=max(self.rho, other.rho), delta=self.delta + other.delta)",
@@ -366,7 +366,7 @@ _LEDGER: Final = (
     ),
     _one(
         "a commit is not synced",
-        "budgets lost in a crash: opacus #117, ledgers in memory",
+        "budgets that a restart forgets: opacus #117",
         "ledger.file",
         '    "synchronous = FULL",',
         '    "synchronous = OFF",',
@@ -377,7 +377,7 @@ _LEDGER: Final = (
 _STREAMS: Final = (
     _one(
         "column norm rounded down",
-        "float factorisations; jax_privacy #398",
+        "closed forms of column norms: jax_privacy #398",
         "continual.factors",
         "            found.append(-(-moved >> divisor))",
         "            found.append(moved >> divisor)",
@@ -468,7 +468,7 @@ _SANDBOX: Final = (
     ),
     _one(
         "every part gets the whole budget",
-        "opendp #1757 on splits; basic composition forgotten",
+        "diffprivlib #104: two statistics share one slice of the budget",
         "sandbox.planning",
         "amounts.total * share",
         "amounts.total",
@@ -476,7 +476,7 @@ _SANDBOX: Final = (
     ),
     _one(
         "exact count under a noisy mean",
-        "diffprivlib: the number of rows taken for public",
+        "smartnoise-core #356, smartnoise-sdk #547: n taken for public",
         "sandbox.handle",
         "                noisy[part] = self._noised(one, exact[part] if shown is None else exact[part][shown])",
         "                noisy[part] = exact[part] if part.role is Role.COUNT else self._noised(one, exact[part] if shown is None else exact[part][shown])",
