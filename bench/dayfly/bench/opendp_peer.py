@@ -4,7 +4,7 @@
 nothing of Dayfly. It prints one JSON object.
 """
 # mypy: disable-error-code="attr-defined,arg-type"
-# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportArgumentType=false
 # The names that OpenDP adds for Polars are there only in that environment.
 
 import json

@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dayfly.privacy._compute import pc
 from dayfly.privacy.sandbox import Release, Sandbox, Source, calendar_keys, col
 
 from .rows import Row, missing_peer

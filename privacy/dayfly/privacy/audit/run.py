@@ -22,6 +22,9 @@ MOST_THRESHOLDS: Final = 400
 
 LEAST_DRAWS: Final = 100
 
+_SEEN: Final = 4.0
+"""Standard errors by which the means of a column must differ for it to bound a corner."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
@@ -61,21 +64,47 @@ class AuditReport:
             )
 
 
-class _Event(NamedTuple):
+class _Score(NamedTuple):
+    """A number per row of outputs: its projection on a direction, or how far it is inside a corner.
+
+    Attributes:
+        direction: Weight of each column.
+        corner: None; or a point: then the score is the least of the weighted distances from it, so that only rows in which every
+            column tells something are above a threshold. Of independent noises, each paid with a part of epsilon, only there
+            the losses add up to all of it.
+    """
+
     direction: _Matrix
+    corner: _Matrix | None = None
+
+    def of(self, rows: _Matrix) -> _Matrix:
+        if self.corner is None:
+            return rows @ self.direction
+        used = self.direction != 0
+        least: _Matrix = ((rows[:, used] - self.corner[used]) * self.direction[used]).min(axis=1)
+        return least
+
+    def words(self) -> str:
+        (used,) = np.nonzero(self.direction)
+        if self.corner is not None:
+            return f"the least of {len(used)} columns, each from its mean and by its spread,"
+        return f"column {used[0]}" if len(used) == 1 else "the projection on the fitted direction"
+
+
+class _Event(NamedTuple):
+    score: _Score
     threshold: float
     above: bool
     swapped: bool
 
     def count(self, rows: _Matrix) -> int:
-        score = rows @ self.direction
+        score = self.score.of(rows)
         return int(np.count_nonzero(score >= self.threshold if self.above else score <= self.threshold))
 
     def words(self) -> str:
-        (used,) = np.nonzero(self.direction)
-        what = f"column {used[0]}" if len(used) == 1 else "the projection on the fitted direction"
         sign = ">=" if self.above else "<="
-        return f"{what} {sign} {self.threshold:g}, {'second' if self.swapped else 'first'} data set against the other"
+        which = "second" if self.swapped else "first"
+        return f"{self.score.words()} {sign} {self.threshold:g}, {which} data set against the other"
 
 
 def audit(
@@ -89,7 +118,7 @@ def audit(
 ) -> AuditReport:
     """Bound the epsilon of a mechanism from below, and set it beside the claim.
 
-    Half of the draws choose the event (a direction in which the outputs differ, and a threshold on it), the other half
+    Half of the draws choose the event (a direction in which the outputs differ, or a corner, and a threshold on it), the other half
     count it, so that the choice cannot make the bound too high.
 
     Guarantees:
@@ -147,9 +176,10 @@ def _best_event(first: _Matrix, second: _Matrix, delta: float, confidence: float
             f"columns={first.shape[1] // 2} must be as many as the {second.shape[1] // 2} of the other data set; use NaN for a"
             " value that was left out"
         )
-    best, best_lower = _Event(np.eye(first.shape[1])[0], float("inf"), above=True, swapped=False), -1.0
-    for direction in _directions(first, second):
-        one, other = np.sort(first @ direction), np.sort(second @ direction)
+    best = _Event(_Score(np.eye(first.shape[1])[0]), float("inf"), above=True, swapped=False)
+    best_lower = -1.0
+    for score in _scores(first, second):
+        one, other = np.sort(score.of(first)), np.sort(score.of(second))
         both = np.concatenate((one, other))
         for threshold in np.unique(np.quantile(both, np.linspace(0, 1, MOST_THRESHOLDS), method="nearest")):
             for above in (True, False):
@@ -160,12 +190,12 @@ def _best_event(first: _Matrix, second: _Matrix, delta: float, confidence: float
                         likely, len(one), rare, len(other), delta=delta, confidence=confidence
                     )
                     if lower > best_lower:
-                        best, best_lower = _Event(direction, float(threshold), above, swapped), lower
+                        best, best_lower = _Event(score, float(threshold), above, swapped), lower
     return best
 
 
-def _directions(first: _Matrix, second: _Matrix) -> list[_Matrix]:
-    """The direction of the means, each coordinate by its spread, and the coordinate that differs most."""
+def _scores(first: _Matrix, second: _Matrix) -> list[_Score]:
+    """The direction of the means, each coordinate by its spread; the coordinate that differs most; and the two corners."""
     spread = np.sqrt((first.var(axis=0) + second.var(axis=0)) / 2)
     apart = first.mean(axis=0) - second.mean(axis=0)
     safe = np.where(spread > 0, spread, 1.0)
@@ -173,7 +203,12 @@ def _directions(first: _Matrix, second: _Matrix) -> list[_Matrix]:
     single = np.eye(first.shape[1])[
         int(np.argmax(np.where(spread > 0, np.abs(apart) / safe, np.abs(apart) * 1e9)))
     ]
-    return [single] if np.count_nonzero(joint) <= 1 else [joint, single]
+    if np.count_nonzero(joint) <= 1:
+        return [_Score(single)]
+    seen = np.abs(apart) > _SEEN * safe * np.sqrt(2 / len(first))
+    outwards = np.where(seen, np.sign(apart) / safe, 0.0)
+    corners = [_Score(outwards, first.mean(axis=0)), _Score(-outwards, second.mean(axis=0))]
+    return [_Score(joint), _Score(single), *(corners if np.count_nonzero(seen) > 1 else [])]
 
 
 def _tail(sorted_scores: _Matrix, threshold: float, *, above: bool) -> int:

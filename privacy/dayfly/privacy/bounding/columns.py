@@ -210,11 +210,11 @@ def _groups(found: dict[str, Any], known_keys: Any, max_groups: int) -> tuple[ND
     names = list(found)
     shown_as = [as_arrow(name, column) for name, column in found.items()]
     columns = [key_array(name, column) for name, column in zip(names, shown_as, strict=True)]
-    if known_keys is not None:
-        known = known_table(known_keys, columns, names)
+    known = None if known_keys is None else known_table(known_keys, columns, names)
+    if known is not None:
         _few_enough(known.num_rows, max_groups)
     codes, table = codes_of_columns(columns, names)
-    if known_keys is None:
+    if known is None:
         _few_enough(table.num_rows, max_groups)
         order = order_of_keys(table)
         renamed = np.empty(order.size, np.int32)

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dayfly.privacy._compute import pc
 from dayfly.privacy.errors import InvalidColumns
 
 from .kernels import code_range, rename_codes

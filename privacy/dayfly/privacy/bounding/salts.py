@@ -16,9 +16,9 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from dayfly.privacy._compute import pc
 from dayfly.privacy.errors import InvalidArgument
 
 from .frozen import frozen

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dayfly.privacy._compute import pc
+
 from .language import evaluate, parse
-from .language.compute import pc
 from .queries import Derive, PerCustomer, PerCustomerValue, Step, Where
 from .sources import Customers, Source
 

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dayfly.privacy._compute import pc
 from dayfly.privacy.bounding.salts import SaltedKeys
 
 from .frames import Frame, dense, dictionary_codes, numbers_of
 from .language import Kind, instant_of
-from .language.compute import pc
 from .numbers import exact
 from .queries import GroupKey
 

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from .compute import pc
+from dayfly.privacy._compute import pc
+
 from .expressions import ARITHMETIC, Binary, Call, Column, IsIn, Literal, Node, Scalar, Unary
 from .kinds import Kind, instant_of, kind_of_arrow
 
