@@ -21,12 +21,15 @@ class Client(Protocol):
 
     def call(self, name: str, *args: Any) -> "Future[Any]":
         """As `Member.call`."""
+        ...
 
     def on_end(self, told: Callable[[EngineFailed], object]) -> None:
         """Have somebody told when it ends by itself."""
+        ...
 
     def close(self) -> None:
         """Close the shard."""
+        ...
 
 
 class Port:

@@ -28,18 +28,23 @@ class MovingPort(Protocol):
 
     def depart(self, item: Depart) -> bytes:
         """Take persons out; returns their parcel when that is durable."""
+        ...
 
     def arrive(self, item: Arrive) -> None:
         """Take a parcel in; returns when that is durable."""
+        ...
 
     def confirm(self, item: Confirm) -> None:
         """Empty the outbox of a parcel."""
+        ...
 
     def seen(self, ids: Ids, received_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which event ids it took in and remembers at these instants."""
+        ...
 
     def outbox(self) -> Sequence[bytes]:
         """Parcels that are not known to have arrived."""
+        ...
 
 
 class Router:
