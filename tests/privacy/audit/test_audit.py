@@ -75,6 +75,19 @@ def test_the_direction_of_a_release_of_many_groups_is_found() -> None:
     assert "projection" in report.event
 
 
+def test_the_corner_where_all_columns_tell_is_found() -> None:
+    """Two Laplace answers, half of epsilon each: no half-plane shows the whole loss, the quadrant does."""
+
+    def draws(centre: float, seed: int) -> Draws:
+        generator = np.random.default_rng(seed)
+        return lambda count: generator.laplace(centre, 2 / 1.5, (count, 2)) * np.array([1.0, -1.0])
+
+    report = audit(draws(1, 7), draws(0, 8), epsilon=1.5, draws=200_000)
+    report.check()
+    assert report.power > 0.94
+    assert "the least of 2 columns" in report.event
+
+
 def test_a_group_that_only_the_customer_brings_in_is_seen() -> None:
     """Unknown keys: what tells is that the group is there at all."""
 

@@ -37,19 +37,23 @@ TWO_KEYS: list[Row] = [(1, "x", 10.0), (1, "y", 10.0)]
 OWN_KEYS: list[Row] = [(1, "p", 10.0), (1, "q", 10.0)]
 
 Shape = Callable[[SandboxQuery], SandboxQuery]
-SHAPES: dict[str, tuple[Shape, list[Row], bool]] = {
-    "count": (lambda q: q.bound(rows_per_group=1).count(), ONE_ROW, True),
-    "count of several rows": (lambda q: q.bound(rows_per_group=3).count(), MANY_ROWS, True),
-    "customers": (lambda q: q.bound(rows_per_group=1).customers(), ONE_ROW, True),
-    "sum": (lambda q: q.bound(rows_per_group=1).sum("v", lower=0, upper=10), ONE_ROW, True),
-    "mean": (lambda q: q.bound(rows_per_group=1).mean("v", lower=0, upper=10), ONE_ROW, False),
-    "variance": (lambda q: q.bound(rows_per_group=1).variance("v", lower=0, upper=10), ONE_ROW, False),
+TIGHT = 0.9
+"""Of the claim that an audit must see where one noisy number, or one per group, is the answer. A mean, a variance and a quantile are
+computed from several, each with a part of the loss, and do not show them one by one: of these less can be seen."""
+
+SHAPES: dict[str, tuple[Shape, list[Row], float]] = {
+    "count": (lambda q: q.bound(rows_per_group=1).count(), ONE_ROW, TIGHT),
+    "count of several rows": (lambda q: q.bound(rows_per_group=3).count(), MANY_ROWS, TIGHT),
+    "customers": (lambda q: q.bound(rows_per_group=1).customers(), ONE_ROW, TIGHT),
+    "sum": (lambda q: q.bound(rows_per_group=1).sum("v", lower=0, upper=10), ONE_ROW, TIGHT),
+    "mean": (lambda q: q.bound(rows_per_group=1).mean("v", lower=0, upper=10), ONE_ROW, 0.6),
+    "variance": (lambda q: q.bound(rows_per_group=1).variance("v", lower=0, upper=10), ONE_ROW, 0.25),
     "quantiles": (
         lambda q: q.bound(rows_per_group=1).quantiles("v", [0.5], lower=0, upper=16, bins=16),
         ONE_ROW,
-        False,
+        0.2,
     ),
-    "histogram": (lambda q: q.bound(rows_per_group=1).histogram("v", edges=[0, 5, 10]), ONE_ROW, True),
+    "histogram": (lambda q: q.bound(rows_per_group=1).histogram("v", edges=[0, 5, 10]), ONE_ROW, TIGHT),
     "known keys": (
         lambda q: (
             q.group_by("k", keys=["x", "y"])
@@ -58,19 +62,24 @@ SHAPES: dict[str, tuple[Shape, list[Row], bool]] = {
             .sum("v", lower=0, upper=10)
         ),
         TWO_KEYS,
-        False,
+        0.75,
+    ),
+    "known keys, one measure": (
+        lambda q: q.group_by("k", keys=["x", "y"]).bound(groups_per_customer=2, rows_per_group=1).count(),
+        TWO_KEYS,
+        TIGHT,
     ),
     "distinct": (
         lambda q: q.bound(rows_per_group=1).distinct("k", values_per_customer=2),
         OWN_KEYS,
-        True,
+        TIGHT,
     ),
     "per-customer table": (
         lambda q: (
             q.per_customer(by=["draw"], orders="rows").bound(rows_per_group=1).sum("orders", lower=0, upper=3)
         ),
         MANY_ROWS,
-        True,
+        TIGHT,
     ),
 }
 
@@ -131,15 +140,14 @@ def audited(name: str, folder: Path, *, draws: int) -> float:
 
 @pytest.mark.parametrize("name", ["count", "distinct"])
 def test_a_shape_of_the_slice_loses_what_it_claims(name: str, tmp_path: Path) -> None:
-    assert audited(name, tmp_path, draws=80_000) > 0.9
+    assert audited(name, tmp_path, draws=80_000) > TIGHT
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_shape_loses_no_more_than_it_claims(name: str, tmp_path: Path) -> None:
-    tight = SHAPES[name][2]
-    power = audited(name, tmp_path, draws=150_000 if tight else 40_000)
-    assert power > (0.9 if tight else 0.1)
+    least = SHAPES[name][2]
+    assert audited(name, tmp_path, draws=40_000 if name == "quantiles" else 100_000) > least
 
 
 @pytest.mark.slow
