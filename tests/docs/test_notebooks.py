@@ -14,6 +14,12 @@ import pytest
 from . import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SAID = {
+    "one_customer.ipynb": "refused: gone",
+    "sandbox.ipynb": "must be <= 3/20, which is left of the account analyst='ann'",
+}
+"""What a reader must meet in each: the refusal that it is about."""
+
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 
 
@@ -40,8 +46,8 @@ def private_names(code: str) -> Iterator[str]:
             yield node.attr
 
 
-def test_there_is_the_notebook_that_follows_one_customer() -> None:
-    assert "one_customer.ipynb" in {path.name for path in NOTEBOOKS}
+def test_there_are_the_notebooks_of_one_customer_and_of_an_analyst() -> None:
+    assert set(SAID) == {path.name for path in NOTEBOOKS}
 
 
 @each_notebook
@@ -76,5 +82,6 @@ def test_the_code_runs_and_its_assertions_hold(path: Path) -> None:
     names: dict[str, Any] = {}
     with contextlib.redirect_stdout(io.StringIO()) as told:
         exec(compile(source(path), path.name, "exec"), names)
-    assert "refused: gone" in told.getvalue()
-    assert names["engine"].fragments.minted == names["engine"].fragments.tombstones > 1
+    assert SAID[path.name] in told.getvalue()
+    if "engine" in names:
+        assert names["engine"].fragments.minted == names["engine"].fragments.tombstones > 1

@@ -56,7 +56,8 @@ def test_there_is_no_command_that_does_nothing_yet() -> None:
     leaves = {" ".join(words) for words, found in TREE.items() if words and not hasattr(found, "commands")}
     assert leaves == {
         "run", "generate", "demo", "explain", "health", "verify", "warm", "receipt verify", "audit verify", "policy check",
-        "policy schema", "bench latency", "bench realtime", "bench all", "keys init", "keys status", "keys rotate", "keys retire", "keys reseal", "keys public",
+        "policy schema", "bench latency", "bench realtime", "bench all", "sandbox query", "sandbox preview", "sandbox explain", "sandbox budget",
+        "sandbox account", "keys init", "keys status", "keys rotate", "keys retire", "keys reseal", "keys public",
         "store init", "store status", "store check", "backup", "restore", "erase", "certificate verify",
     }  # fmt: skip
 

@@ -214,15 +214,12 @@ class ChannelMeter:
         if hour != self._hour:
             self.flush()
             self._hour = hour
-        self._began(now_ms)
-
-    def _began(self, now_ms: int) -> None:
-        """It has counted since then at the latest: replay counts events after the effects that came between them."""
+        # Replay counts joined events after the effects that came between them.
         self.since_ms = min(self.since_ms or now_ms, now_ms)
 
     def _book(self, kind: str, channel: str, detail: str, number: int, now_ms: int) -> None:
         key = (kind, channel, detail)
-        self._began(now_ms)
+        self.since_ms = self.since_ms or now_ms
         self._totals[key] += number
         book = self._kept(self._hours, now_ms // HOUR_MS, HOURS_KEPT)
         book[key] += number
