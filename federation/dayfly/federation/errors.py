@@ -1,0 +1,79 @@
+"""Errors of the federation portion. Each names the party and the cause; none carries a secret or a part of one.
+
+::
+
+    DayflyError
+    └── FederationError
+        ├── InvalidSetting (ValueError)   a parameter of a run broke its rule; nothing was sent
+        ├── PartyFault                    a party is at fault; carries its name
+        │   ├── WrongIdentity             a signature or key is not that of the registered node
+        │   ├── BadMessage                cannot be read, has the wrong shape, or belongs elsewhere
+        │   └── Replayed                  seen before, or of an earlier round
+        ├── Refused                       a party declines what the server asks, because it would reveal too much
+        ├── TooFewParties                 fewer parties than the threshold are left; nothing was opened
+        ├── RangeExceeded (ValueError)    a value does not fit the fixed-point range, so a sum could wrap around
+        └── SharesDisagree                shares do not give back the secret that was committed to
+"""
+
+from dayfly.privacy.errors import DayflyError
+
+__all__ = [
+    "BadMessage",
+    "FederationError",
+    "InvalidSetting",
+    "PartyFault",
+    "RangeExceeded",
+    "Refused",
+    "Replayed",
+    "SharesDisagree",
+    "TooFewParties",
+    "WrongIdentity",
+]
+
+
+class FederationError(DayflyError):
+    """Base of all errors of the federation portion."""
+
+
+class InvalidSetting(FederationError, ValueError):  # noqa: N818 - reads as the fact it states
+    """A parameter of a run broke its rule; nothing was sent."""
+
+
+class PartyFault(FederationError):  # noqa: N818 - reads as the fact it states
+    """A party is at fault.
+
+    Attributes:
+        party: Its name.
+    """
+
+    def __init__(self, party: str, cause: str) -> None:
+        super().__init__(f"party={party!r} {cause}")
+        self.party = party
+
+
+class WrongIdentity(PartyFault):
+    """A signature or key is not that of the registered node."""
+
+
+class BadMessage(PartyFault):
+    """A message that cannot be read, has the wrong shape, or belongs to another run, round or party."""
+
+
+class Replayed(PartyFault):
+    """A message that was seen before, or is of an earlier round."""
+
+
+class Refused(FederationError):  # noqa: N818 - reads as the fact it states
+    """A party declines what the server asks, because answering would reveal more than a sum."""
+
+
+class TooFewParties(FederationError):  # noqa: N818 - reads as the fact it states
+    """Fewer parties than the threshold are left; nothing was opened."""
+
+
+class RangeExceeded(FederationError, ValueError):  # noqa: N818 - reads as the fact it states
+    """A value does not fit the fixed-point range, so that a sum could wrap around."""
+
+
+class SharesDisagree(FederationError):  # noqa: N818 - reads as the fact it states
+    """Shares do not give back the secret that was committed to."""
