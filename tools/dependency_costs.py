@@ -19,9 +19,11 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "dependencies.md"
 USED = {  # what Dayfly imports, where that is not simply the distribution's name
     "cryptography": "cryptography.hazmat.primitives.asymmetric.ec, cryptography.hazmat.primitives.ciphers.aead",
+    "opendp": "opendp.prelude",
     "pyarrow": "pyarrow.csv, pyarrow.parquet",
     "pyyaml": "yaml",
     "rich": "rich.console, rich.live, rich.progress, rich.table",
+    "scipy": "scipy.fft, scipy.special",
 }
 ROUNDS = 5
 

@@ -110,7 +110,9 @@ def test_from_a_cold_cache_the_warm_ups_reach_every_entry_kernel(tmp_path: Path)
         )
     )
     assert report["compiled"] > 0
-    assert [name for name in report["idle"] if not name.rpartition(".")[2].startswith("_")] == []
+    # The bench's kernels only measure: no start of Dayfly waits for them.
+    entries = [name for name in report["idle"] if not name.startswith("dayfly.bench.")]
+    assert [name for name in entries if not name.rpartition(".")[2].startswith("_")] == []
 
 
 def test_the_packages_are_imported_without_numba() -> None:

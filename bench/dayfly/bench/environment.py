@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["PACKAGES", "load_average", "machine", "versions"]
 
-PACKAGES: Final = ("dayfly", "numpy", "numba", "cryptography", "msgspec", "orjson", "pyarrow")
+PACKAGES: Final = ("dayfly", "numpy", "numba", "cryptography", "msgspec", "opendp", "orjson", "pyarrow")
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -8,7 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dayfly.engine.shard.kernels_core import Core
-from dayfly.engine.shard.kernels_lines import STAMPS, Lines, count_after, find_line, home, insert, line_key
+from dayfly.engine.shard.kernels_lines import (
+    STAMPS,
+    Lines,
+    find_line,
+    first_after,
+    home,
+    insert,
+    line_key,
+    view,
+)
 from dayfly.engine.shard.kernels_prefetch import prefetch_row
 from dayfly.engine.shard.kernels_run import add_person
 from dayfly.privacy._jit import lean_kernel
@@ -60,8 +69,11 @@ def update_windows(
         time = times[index]
         row = find_line(table, lines.meta, line_key(customers[index], features[index]), _CREATE)
         replaced = insert(lines, row, STAMPS, cap, time - span, (time, 0))
+        array, offset, stride, count = view(lines, row, STAMPS)
         for rule in range(2):
             lower = time - thresholds[rule, 0]
-            if replaced <= lower and count_after(lines, row, STAMPS, lower) == thresholds[rule, 1] + 1:
-                passed += 1
+            if replaced > lower:
+                continue
+            live = count - first_after(array, offset, stride, count, lower)
+            passed += live == thresholds[rule, 1] + 1
     return passed

@@ -22,6 +22,13 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
         "start_case",
     ),
     "durable": ("durable_latency_case", "durable_rate_case", "commit_case", "recovery_case"),
+    "sandbox": (
+        "sandbox_groupby_case",
+        "sandbox_release_case",
+        "sandbox_budget_case",
+        "sandbox_continual_case",
+        "sandbox_retail_case",
+    ),
 }
 """Suite to its cases: names of modules beside this one."""
 

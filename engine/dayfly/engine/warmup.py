@@ -16,7 +16,12 @@ from typing import cast
 
 __all__ = ["WARMUPS", "WarmReport", "kernel_modules", "main", "warm_up"]
 
-WARMUPS: tuple[str, ...] = ("dayfly.engine.intake.warming:warm", "dayfly.engine.shard.warming:warm")
+WARMUPS: tuple[str, ...] = (
+    "dayfly.engine.intake.warming:warm",
+    "dayfly.engine.shard.warming:warm",
+    "dayfly.privacy.bounding.warming:warm",
+    "dayfly.privacy.continual.warming:warm",
+)
 """The portions' warm-up functions as `module:function`; each calls its kernels once with every argument type it uses."""
 
 

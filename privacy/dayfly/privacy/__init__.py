@@ -1,4 +1,4 @@
-"""The privacy portion: consent that fails closed, pseudonyms, borders, and fragments that destroy themselves.
+"""The privacy portion: consent that fails closed, pseudonyms, borders, fragments that destroy themselves, and a sandbox.
 
 What most callers need, by name; everything else is in the subpackages. Names are imported when they are first used, so
 importing this package loads neither `cryptography` nor numba.
@@ -9,8 +9,11 @@ import typing
 from . import _lazy
 
 __all__ = [
+    "Account",
     "AuditLog",
     "BrokenChain",
+    "Budget",
+    "BudgetExceeded",
     "ConsentError",
     "ConsentRecord",
     "ConsentRefused",
@@ -30,9 +33,11 @@ __all__ = [
     "FragmentError",
     "FragmentOrder",
     "FragmentService",
+    "HadamardResponse",
     "InvalidArgument",
     "InvalidConsent",
     "InvalidFragment",
+    "InvalidQuery",
     "InvalidReceipt",
     "KeyProvider",
     "KeyRing",
@@ -40,30 +45,54 @@ __all__ = [
     "LeaseReason",
     "LeaseRefused",
     "LeaseRequest",
+    "Ledger",
+    "LedgerError",
+    "Limit",
     "MemoryNotLocked",
     "MintRefused",
     "NonceRequired",
     "OpenedFragment",
+    "Participation",
+    "ParticipationLimiter",
     "PassphraseSeal",
     "PersonConsents",
     "ProbeKeys",
     "Profile",
     "PseudonymKeys",
+    "Query",
+    "QueryTooLarge",
+    "RandomizedResponse",
     "ReasonCode",
+    "Release",
+    "ReleaseFailed",
+    "RunningTotals",
+    "Sandbox",
+    "SandboxError",
+    "SandboxQuery",
     "Scope",
     "ServiceSettings",
     "SigningKey",
+    "SlidingTotals",
+    "Source",
+    "StreamError",
+    "StreamFile",
+    "StreamPlan",
     "Terms",
     "TransferBasis",
     "TransferCounts",
     "TransferRefused",
     "TransferTable",
+    "UnaryEncoding",
     "UseBudget",
     "Verified",
     "Verifier",
+    "Workload",
+    "calendar_keys",
+    "col",
     "decide",
     "decide_transfer",
     "note_verifier",
+    "parse_document",
     "parse_masking",
     "parse_record",
     "parse_transfer_table",
@@ -88,9 +117,18 @@ _HOMES: typing.Final = {
         "decide",
         "parse_record",
     ),
+    "dayfly.privacy.continual": (
+        "Participation",
+        "ParticipationLimiter",
+        "RunningTotals",
+        "SlidingTotals",
+        "StreamFile",
+        "StreamPlan",
+    ),
     "dayfly.privacy.deident": ("ProbeKeys", "PseudonymKeys", "parse_masking"),
     "dayfly.privacy.errors": (
         "BrokenChain",
+        "BudgetExceeded",
         "ConsentError",
         "ConsentRefused",
         "DayflyError",
@@ -100,11 +138,17 @@ _HOMES: typing.Final = {
         "InvalidArgument",
         "InvalidConsent",
         "InvalidFragment",
+        "InvalidQuery",
         "InvalidReceipt",
         "LeaseRefused",
+        "LedgerError",
         "MemoryNotLocked",
         "MintRefused",
         "NonceRequired",
+        "QueryTooLarge",
+        "ReleaseFailed",
+        "SandboxError",
+        "StreamError",
         "TransferRefused",
     ),
     "dayfly.privacy.fragments": (
@@ -130,6 +174,20 @@ _HOMES: typing.Final = {
         "verify_receipt",
     ),
     "dayfly.privacy.keys": ("EnvelopeKeyProvider", "FileKeyProvider", "KeyProvider", "PassphraseSeal"),
+    "dayfly.privacy.ledger": ("Account", "Ledger", "Limit"),
+    "dayfly.privacy.sandbox": (
+        "Budget",
+        "Query",
+        "Release",
+        "Sandbox",
+        "SandboxQuery",
+        "Source",
+        "Workload",
+        "calendar_keys",
+        "col",
+        "parse_document",
+    ),
+    "dayfly.privacy.localdp": ("HadamardResponse", "RandomizedResponse", "UnaryEncoding"),
     "dayfly.privacy.transfers": (
         "TransferCounts",
         "TransferTable",
@@ -139,7 +197,7 @@ _HOMES: typing.Final = {
 }
 
 if typing.TYPE_CHECKING:
-    from .audit import AuditLog, verify_audit
+    from .audit_log import AuditLog, verify_audit
     from .consent import (
         ConsentRecord,
         ConsentRequest,
@@ -154,9 +212,18 @@ if typing.TYPE_CHECKING:
         decide,
         parse_record,
     )
+    from .continual import (
+        Participation,
+        ParticipationLimiter,
+        RunningTotals,
+        SlidingTotals,
+        StreamFile,
+        StreamPlan,
+    )
     from .deident import ProbeKeys, PseudonymKeys, parse_masking
     from .errors import (
         BrokenChain,
+        BudgetExceeded,
         ConsentError,
         ConsentRefused,
         DayflyError,
@@ -166,11 +233,17 @@ if typing.TYPE_CHECKING:
         InvalidArgument,
         InvalidConsent,
         InvalidFragment,
+        InvalidQuery,
         InvalidReceipt,
         LeaseRefused,
+        LedgerError,
         MemoryNotLocked,
         MintRefused,
         NonceRequired,
+        QueryTooLarge,
+        ReleaseFailed,
+        SandboxError,
+        StreamError,
         TransferRefused,
     )
     from .fragments import (
@@ -196,6 +269,20 @@ if typing.TYPE_CHECKING:
         verify_receipt,
     )
     from .keys import EnvelopeKeyProvider, FileKeyProvider, KeyProvider, PassphraseSeal
+    from .ledger import Account, Ledger, Limit
+    from .localdp import HadamardResponse, RandomizedResponse, UnaryEncoding
+    from .sandbox import (
+        Budget,
+        Query,
+        Release,
+        Sandbox,
+        SandboxQuery,
+        Source,
+        Workload,
+        calendar_keys,
+        col,
+        parse_document,
+    )
     from .transfers import TransferCounts, TransferTable, decide_transfer, parse_transfer_table
 else:
     __getattr__ = _lazy.loader(__name__, _HOMES)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import numba
-from numba import config
+from numba import config, types
+from numba.np import arrayobj
 
 __all__ = ["cache_directory", "inlined_kernel", "kernel", "kernel_sources", "lean_kernel"]
 
@@ -65,6 +66,29 @@ _OPTIONS: Final[dict[str, Any]] = {
     "no_cfunc_wrapper": True,
 }
 _LEAN: Final[dict[str, Any]] = {**_OPTIONS, "_nrt": False}
+
+
+def _count_from_the_front() -> None:
+    """Have lean kernels take an index as it is, without the test whether it is negative and counts from the end.
+
+    No lean kernel has such an index, and the test is a tenth of what an event costs. numba offers unsigned indexes for this,
+    but every sum of an unsigned and a signed number would then be a float. Kernels that count references are left alone: numba's
+    own functions, which they may call, do count from the end. A numba in which there is nothing to replace is slower, not
+    wrong.
+    """
+    plain = arrayobj.__dict__.get("fix_integer_index")
+    if plain is None:
+        return
+
+    def fix_integer_index(context: Any, builder: Any, kind: Any, index: Any, size: Any) -> Any:
+        if context.enable_nrt:
+            return plain(context, builder, kind, index, size)
+        return context.cast(builder, index, kind, types.intp)
+
+    arrayobj.__dict__["fix_integer_index"] = fix_integer_index
+
+
+_count_from_the_front()
 
 
 def kernel(function: _F) -> _F:

@@ -4,6 +4,9 @@
 
     DayflyError
     ├── InvalidArgument (ValueError)      a parameter broke its rule
+    │   ├── InvalidColumns                 a column is missing, of a wrong type or length, or its keys do not fit
+    │   ├── TooManyGroups                  more groups than the query said it may have
+    │   └── InvalidPartial                 a partial result is damaged, or made under another salt or other bounds
     ├── ConsentError
     │   ├── InvalidConsent (ValueError)    a record, mapping or stored state cannot be read
     │   ├── ConsentRefused                 the answer to a request is no
@@ -85,9 +88,11 @@ __all__ = [
     "FragmentError",
     "FragmentServiceClosed",
     "InvalidArgument",
+    "InvalidColumns",
     "InvalidFragment",
     "InvalidKeySet",
     "InvalidOrder",
+    "InvalidPartial",
     "InvalidQuery",
     "InvalidReceipt",
     "KeyDestroyed",
@@ -129,6 +134,7 @@ __all__ = [
     "StreamRolledBack",
     "TombstoneConflict",
     "TombstoneLogError",
+    "TooManyGroups",
     "TransferRefused",
     "UnknownKey",
     "WrongKey",
@@ -141,6 +147,21 @@ class DayflyError(Exception):
 
 class InvalidArgument(DayflyError, ValueError):  # noqa: N818 - reads as the fact it states
     """A parameter broke its rule; nothing was changed."""
+
+
+# --- bounded aggregation ----------------------------------------------------------------------------------------------
+
+
+class InvalidColumns(InvalidArgument):
+    """A column is missing, of a wrong type or length, or its keys do not fit; no value was read."""
+
+
+class TooManyGroups(InvalidArgument):
+    """More groups than the query said it may have."""
+
+
+class InvalidPartial(InvalidArgument):
+    """A partial result is damaged, or made under another salt, other bounds or other keys; nothing was merged."""
 
 
 # --- consent and transfers -------------------------------------------------------------------------------------------

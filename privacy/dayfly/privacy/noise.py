@@ -38,6 +38,9 @@ dp.enable_features("contrib")
 
 LARGEST_SCALE: Final = Fraction(1 << 62)
 _NUDGES: Final = 16
+_HEADROOM: Final = 1 + Fraction(
+    1, 1 << 50
+)  # what OpenDP's map loses to rounding, so that the first try is accepted
 _INT64: Final = 1 << 63
 
 
@@ -53,13 +56,23 @@ class NoiseSource(Protocol):
         ...
 
     def laplace_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         """Noisy values of the keys whose noisy value is at least `threshold`; sensitivity is (l0, l1, linf)."""
         ...
 
     def gaussian_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         """Noisy values of the keys whose noisy value is at least `threshold`; sensitivity is (l0, l2_squared, linf)."""
         ...
@@ -102,10 +115,17 @@ class OpenDpNoise:
             NoiseRefused: OpenDP states a larger loss than claimed.
         """
         checked = _vector(values)
-        return _drawn(_gaussian(_scale(scale), _sensitivity("l2_squared", l2_squared)), checked)
+        return _drawn(
+            _gaussian(_scale(scale), _sensitivity("l2_squared", l2_squared, below=_INT64**2)), checked
+        )
 
     def laplace_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         """Noisy values of the keys whose noisy value is at least `threshold`.
 
@@ -123,7 +143,12 @@ class OpenDpNoise:
         return _drawn_map(measure, values)
 
     def gaussian_threshold(
-        self, values: Mapping[int, int], scale: Fraction, threshold: int, *, sensitivity: tuple[int, int, int] = (1, 1, 1)
+        self,
+        values: Mapping[int, int],
+        scale: Fraction,
+        threshold: int,
+        *,
+        sensitivity: tuple[int, int, int] = (1, 1, 1),
     ) -> dict[int, int]:
         """Noisy values of the keys whose noisy value is at least `threshold`.
 
@@ -137,7 +162,9 @@ class OpenDpNoise:
             InvalidArgument: A value outside int64, a scale that cannot be drawn, or a threshold that shows keys of one customer always.
             NoiseRefused: OpenDP states a larger loss than claimed.
         """
-        measure = _gaussian_threshold(_scale(scale), _threshold(threshold, sensitivity), _norms(sensitivity))
+        measure = _gaussian_threshold(
+            _scale(scale), _threshold(threshold, sensitivity), _norms(sensitivity, below=_INT64**2)
+        )
         return _drawn_map(measure, values)
 
 
@@ -152,26 +179,39 @@ def _vector(values: object) -> Values:
 
 def _scale(scale: object) -> Fraction:
     if isinstance(scale, float):
-        raise InvalidArgument(f"scale={scale!r} must be an int or a Fraction; a float's rounding has no direction")
+        raise InvalidArgument(
+            f"scale={scale!r} must be an int or a Fraction; a float's rounding has no direction"
+        )
     checked = positive_exact("scale", scale)
     if checked > LARGEST_SCALE:
-        raise InvalidArgument(f"scale={float_up(checked)!r} must be <= 2^62; such noise does not fit int64, use a coarser lattice")
+        raise InvalidArgument(
+            f"scale={float_up(checked)!r} must be <= 2^62; such noise does not fit int64, use a coarser lattice"
+        )
     return checked
 
 
-def _sensitivity(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << 126:
-        raise InvalidArgument(f"{name}={value!r} must be an integer >= 1; nothing private needs no noise")
+def _sensitivity(name: str, value: object, *, below: int = _INT64) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < below:
+        raise InvalidArgument(
+            f"{name}={value!r} must be an integer >= 1 and < {below}; nothing private needs no noise, and more needs a coarser lattice"
+        )
     return value
 
 
-def _norms(sensitivity: tuple[int, int, int]) -> tuple[int, int, int]:
-    l0, norm, linf = (_sensitivity("sensitivity", value) for value in sensitivity)
+def _norms(sensitivity: tuple[int, int, int], *, below: int = _INT64) -> tuple[int, int, int]:
+    l0, norm, linf = sensitivity
+    _sensitivity("l0", l0, below=1 << 32)
+    _sensitivity("norm", norm, below=below)
+    _sensitivity("linf", linf)
     return l0, norm, linf
 
 
 def _threshold(threshold: object, sensitivity: tuple[int, int, int]) -> int:
-    if isinstance(threshold, bool) or not isinstance(threshold, int) or not sensitivity[2] < threshold < _INT64:
+    if (
+        isinstance(threshold, bool)
+        or not isinstance(threshold, int)
+        or not sensitivity[2] < threshold < _INT64
+    ):
         raise InvalidArgument(
             f"threshold={threshold!r} must be an integer above linf={sensitivity[2]!r} and below 2^63; "
             "take it from accounting.selection.laplace_threshold or gaussian_threshold"
@@ -181,7 +221,7 @@ def _threshold(threshold: object, sensitivity: tuple[int, int, int]) -> int:
 
 def _accepted(scale: Fraction, build: Callable[[float], Any], within: Callable[[Any], bool]) -> Any:
     """The measurement of the smallest tried float scale, not below `scale`, whose loss OpenDP itself finds within the claim."""
-    tried = float_up(scale)
+    tried = float_up(scale * _HEADROOM)
     for _ in range(_NUDGES):
         measurement = build(tried)
         if within(measurement):
@@ -192,22 +232,23 @@ def _accepted(scale: Fraction, build: Callable[[float], Any], within: Callable[[
     )
 
 
+@lru_cache(maxsize=1)
 def _vectors() -> Any:
     return dp.vector_domain(dp.atom_domain(T="i64"))
 
 
+@lru_cache(maxsize=1)
 def _maps() -> Any:
     return dp.map_domain(dp.atom_domain(T="i64"), dp.atom_domain(T="i64"))
 
 
 @lru_cache(maxsize=256)
 def _laplace(scale: Fraction, l1: int) -> Any:
-    distance = min(l1, _INT64 - 1)
-    claim = Fraction(distance) / scale
+    claim = l1 / scale
     return _accepted(
         scale,
         lambda b: dp.m.make_laplace(_vectors(), dp.l1_distance(T="i64"), scale=b),
-        lambda measurement: measurement.map(distance) <= claim,
+        lambda measurement: measurement.map(l1) <= claim,
     )
 
 

@@ -22,7 +22,7 @@ ALL = (STAMPS, PAIRS, DISTINCT, MINIMA, MAXIMA)
 # --- windows -------------------------------------------------------------------------------------------------------------
 
 
-def empty_lines(rows: int = 16, words: int = 1 << 16) -> lines.Lines:
+def empty_lines(rows: int = 64, words: int = 1 << 16) -> lines.Lines:
     table = np.zeros((rows, 8), np.int64)
     free = np.full(64, -1, np.int64)
     return lines.Lines(table, table.reshape(-1), np.zeros(words, np.int64), free, np.zeros(4, np.int64))
@@ -34,13 +34,14 @@ def row_of(kept: lines.Lines, key: int) -> int:
 
 def entries_of(kept: lines.Lines, row: int, kind: int) -> list[tuple[int, int]]:
     array, offset, stride, count = lines.view(kept, row, kind)
-    return [
-        (
-            int(lines.entry_time(array, offset, stride, index)),
-            int(lines.entry_value(array, offset, stride, index)) if kind != STAMPS else 0,
-        )
-        for index in range(count)
-    ]
+    starts = range(offset, offset + count * stride, stride)
+    return [(int(array[at]), int(array[at + 1]) if kind != STAMPS else 0) for at in starts]
+
+
+def count_after(kept: lines.Lines, row: int, kind: int, lower: int) -> int:
+    """Number of entries with time > `lower`."""
+    array, offset, stride, count = lines.view(kept, row, kind)
+    return count - int(lines.first_after(array, offset, stride, count, lower))
 
 
 def sum_after(kept: lines.Lines, row: int, lower: int) -> int:
@@ -105,7 +106,7 @@ def test_a_line_is_a_sorted_list(
     for row, naive in pair:
         assert entries_of(kept, row, kind) == naive.entries
         for lower in range(newest - 40, newest + 2):
-            assert int(lines.count_after(kept, row, kind, lower)) == len(naive.after(lower))
+            assert count_after(kept, row, kind, lower) == len(naive.after(lower))
             if kind == PAIRS:
                 assert sum_after(kept, row, lower) == sum(value for _, value in naive.after(lower))
 
@@ -128,7 +129,7 @@ def test_a_long_line_grows_trims_and_moves_and_stays_a_sorted_list(kind: int, sp
         if step % 50 == 0 or step > 1_190:
             assert entries_of(kept, row, kind) == naive.entries
             lower = now - int(rng.integers(0, span))
-            assert int(lines.count_after(kept, row, kind, lower)) == len(naive.after(lower))
+            assert count_after(kept, row, kind, lower) == len(naive.after(lower))
             if kind == PAIRS:
                 assert sum_after(kept, row, lower) == sum(entry[1] for entry in naive.after(lower))
     if span == 50:  # a window that slides is moved to the front of its memory, not into more of it
@@ -160,16 +161,20 @@ def test_a_cleared_line_leaves_nothing_and_its_memory_is_used_again(
     assert np.count_nonzero(kept.arena) <= 2 * 12
 
 
-@given(st.lists(st.integers(0, 2**40), unique=True, max_size=24))
-def test_lines_are_found_by_their_key_also_in_a_larger_table(keys: list[int]) -> None:
-    kept = empty_lines(rows=32)
+@given(
+    keys=st.lists(st.integers(0, 2**40), unique=True, max_size=63), capacity=st.sampled_from((64, 100, 200))
+)
+@example(keys=list(range(191)), capacity=200)  # all rows of its three pages but one
+@example(keys=[9 << 16 | tag for tag in range(63)], capacity=64)
+def test_lines_are_found_by_their_key_also_in_a_larger_table(keys: list[int], capacity: int) -> None:
+    kept = empty_lines(rows=capacity)
     rows = {key: row_of(kept, key) for key in keys}
     assert len(set(rows.values())) == len(keys) == int(kept.meta[0])
     for key, row in rows.items():
         assert row_of(kept, key) == row
         kept.table[row, 2] = key % 1_000
     assert int(lines.find_line(kept.table, kept.meta, 2**41, False)) == -1  # noqa: FBT003 - a kernel's scalar
-    larger = np.zeros((64, 8), np.int64)
+    larger = np.zeros((capacity + 100, 8), np.int64)
     lines.rehash(kept.table, larger)
     for key in keys:
         row = int(lines.find_line(larger, kept.meta, key, False))  # noqa: FBT003 - a kernel's scalar

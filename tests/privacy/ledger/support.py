@@ -25,6 +25,24 @@ class Clock:
         return self.now_ms
 
 
+class FailingConnection:
+    """Stands before a connection and fails one statement as a full disk does."""
+
+    def __init__(self, inner: Any, statement: str) -> None:
+        self._inner = inner
+        self._statement = statement
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        if sql.startswith(self._statement):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return self._inner.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
 def cost(epsilon: Any = Fraction(1, 10), *, rho: Any = None, delta: Any = Fraction(0)) -> Amounts:
     """A cost; rho follows from epsilon unless given."""
     implied = epsilon * epsilon / 2 if rho is None and epsilon is not None else rho

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dayfly.privacy.errors import BudgetExceeded, ClockSteppedBack
 from dayfly.privacy.ledger import DAY_MS, WEEK_MS, Account, Limit
+from dayfly.privacy.ledger.accounts import Standing
 
 from .support import NOW_MS, Clock, declare, opened, spend
 
@@ -60,6 +61,12 @@ def test_every_instant_lies_in_the_period_that_it_is_said_to(
     assert end - period_ms <= at_ms < end
     assert (end - epoch_ms) % period_ms == 0
     assert account.period(end) == account.period(at_ms) + 1
+
+
+def test_a_standing_is_never_emptied_by_an_earlier_period() -> None:
+    standing = Standing(5, Fraction(1), Fraction(1, 9), Fraction(2), Fraction(2, 9))
+    assert standing.at(4) == standing.at(5) == standing
+    assert standing.at(6) == Standing(6, Fraction(0), Fraction(0), Fraction(2), Fraction(2, 9))
 
 
 def test_a_budget_without_period_never_renews(tmp_path: Path) -> None:

@@ -272,6 +272,17 @@ def test_a_limit_lowered_below_what_is_spent_leaves_nothing(ledger: Ledger) -> N
     ledger.verify()
 
 
+def test_a_limit_of_delta_lowered_below_what_is_spent_leaves_pure_losses(tmp_path: Path) -> None:
+    with opened(tmp_path / "budget.db") as ledger:
+        declare(ledger, Limit(epsilon=F(1), delta=F(1, 100)))
+        ledger.spend(spend(delta=F(1, 100)))
+        ledger.amend(Account("analyst", "ann", Limit(epsilon=F(1), delta=F(1, 200))))
+        ledger.spend(spend())
+        with pytest.raises(BudgetExceeded, match=r"delta=1/1000 must be <= 0"):
+            ledger.spend(spend(delta=F(1, 1000)))
+        ledger.verify()
+
+
 def test_a_limit_in_another_measure_is_refused(ledger: Ledger) -> None:
     ledger.spend(spend(F(1, 2)))
     with pytest.raises(AccountConflict, match=r"unit='rho' must stay 'epsilon'"):
@@ -377,7 +388,7 @@ def test_a_clock_that_tells_no_int_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path / "budget.db", now_ms=clock) as ledger:
         declare(ledger)
         clock.now_ms = 1.5
-        with pytest.raises(InvalidArgument, match="now_ms=1.5 must be an int"):
+        with pytest.raises(InvalidArgument, match=r"now_ms=1\.5 must be an int"):
             ledger.spend(spend())
 
 

@@ -13,6 +13,7 @@ from .health import health
 from .keys import keys_app
 from .policy import policy_app
 from .proofs import audit_app, receipt_app, verify
+from .sandbox import sandbox_app
 from .store import backup, restore, store_app
 from .tools import bench_app, warm
 
@@ -60,6 +61,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(policy_app, name="policy")
 app.add_typer(keys_app, name="keys")
 app.add_typer(store_app, name="store")
+app.add_typer(sandbox_app, name="sandbox")
 app.command("backup")(backup)
 app.command("restore")(restore)
 app.command("erase")(erase)

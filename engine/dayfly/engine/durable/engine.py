@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from dayfly.engine.durable.arguments import check_policy, check_pseudonym, check_type, payloads_of
 from dayfly.engine.durable.backup import BackupInfo
@@ -20,9 +20,12 @@ from dayfly.engine.inputs import ConsentGiven, ConsentWithdrawn, Input, Merge, P
 from dayfly.engine.intake import IntakeResult
 from dayfly.engine.lineage.explain import Explanation
 from dayfly.engine.policy.model import Policy
-from dayfly.privacy.consent import ConsentRecord
+from dayfly.privacy.consent import ConsentRecord, ConsentRequest
 from dayfly.privacy.fragments import DeletionReceipt, Lease, LeaseRequest
 from dayfly.privacy.keys import KeyProvider
+
+if TYPE_CHECKING:
+    from dayfly.privacy.sandbox import Source
 
 __all__ = ["Engine"]
 
@@ -267,6 +270,20 @@ class Engine:
             StoreFull, StoreUnusable: the system refuses.
         """
         return self._running.backups.write(path, self._running.do)
+
+    def sandbox_sources(self, need: ConsentRequest, *, data_set: str = "store") -> Mapping[str, "Source"]:
+        """Events and profiles for a privacy sandbox: a copy of this instant, of what consent covers.
+
+        The engine waits while it is made. Take a new one for each session, so that withdrawals and erasures count.
+
+        Args:
+            need: What consent must cover; see `dayfly.engine.sandbox_source.sandbox_sources`.
+            data_set: Account of the budget ledger that pays.
+        """
+        from dayfly.engine.sandbox_source import sandbox_sources  # noqa: PLC0415 - only analysts pay for the sandbox
+
+        shard = self._running.host.engine.shard
+        return self._running.do(lambda now_ms: sandbox_sources(shard, need, now_ms, data_set=data_set))
 
     # --- ending -----------------------------------------------------------------------------------------------------
 

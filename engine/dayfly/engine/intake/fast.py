@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -21,7 +20,9 @@ from dayfly.engine.intake.kernels_layout import (
     FORM,
     GRID_ROWS,
     ID_BLOCKS,
+    JOB_COUNT,
     JOB_LENGTHS,
+    JOB_RECEIVED,
     LAST,
     LINK_IDS,
     RECEIVED_MS,
@@ -107,7 +108,9 @@ class SegmentFast:
             return None
         count = len(payloads)
         joined = b"".join((*payloads, PADDING))
-        job = np.fromiter(chain((received_ms, count), map(len, payloads)), np.int64, JOB_LENGTHS + count)
+        job = np.empty(JOB_LENGTHS + count, np.int64)
+        job[JOB_RECEIVED], job[JOB_COUNT] = received_ms, count
+        job[JOB_LENGTHS:] = np.fromiter(map(len, payloads), np.int64, count)
         if sent_ms is not None:
             job = np.concatenate([job, sent_ms])
         # The result is made anew for every call and becomes the batch's: a receiver may keep a batch for as long as it likes.

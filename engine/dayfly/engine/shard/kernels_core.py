@@ -49,9 +49,11 @@ class Core(NamedTuple):
         names: uint64[persons, 2], pseudonym of each person.
         masks: uint64[persons, words], which consent requirements are met now.
         history: int64[events, 8]: time, person, type, channel, start of values, previous event of the person, digest.
-        heap: int64[n, 2], binary heap of (instant, person << 16 | tag + 1); tag part 0 is a consent boundary.
+        heap: int64[n, 2], heap of (instant, person << 16 | tag + 1) in which each node has four below it: half the levels of two, and
+            every level is a row that is not in the cache; tag part 0 is a consent boundary.
         marks: uint64[words], tags of the current person to evaluate.
-        matched: int64[16, most features of a type + 1], for the events close ahead: number of features matched, and which.
+        matched: int64[16, 2 + 2 n], n the most features of a type, for the events close ahead: number of features matched, which,
+            the line of each (-1: none was found), and the person (-1: unknown).
         emitted: int64[n, 6].
         fired: int64[n, 4]: trigger, person, event (-1: none), instant.
         control: int64[32].
@@ -97,25 +99,17 @@ def _before(heap: Words, left: int, right: int) -> bool:
 
 
 @inlined_kernel
-def _swap(heap: Words, left: int, right: int) -> None:
-    for column in range(2):
-        kept = heap[left, column]
-        heap[left, column] = heap[right, column]
-        heap[right, column] = kept
-
-
-@inlined_kernel
 def push(heap: Words, control: Words, at: int, key: int) -> None:
     """Set a timer; the caller has made room."""
     node = control[HEAP]
-    heap[node, 0], heap[node, 1] = at, key
     control[HEAP] = node + 1
     while node > 0:
-        parent = (node - 1) >> 1
-        if not _before(heap, node, parent):
-            return
-        _swap(heap, node, parent)
+        parent = (node - 1) >> 2
+        if heap[parent, 0] < at or (heap[parent, 0] == at and heap[parent, 1] <= key):
+            break
+        heap[node, 0], heap[node, 1] = heap[parent, 0], heap[parent, 1]
         node = parent
+    heap[node, 0], heap[node, 1] = at, key
 
 
 @inlined_kernel
@@ -123,18 +117,20 @@ def pop(heap: Words, control: Words) -> None:
     """Take out the earliest timer."""
     size = control[HEAP] - 1
     control[HEAP] = size
-    heap[0, 0], heap[0, 1] = heap[size, 0], heap[size, 1]
-    node = 0
+    at, key = heap[size, 0], heap[size, 1]  # comes to the top and sinks
+    node = np.int64(0)
     while True:
-        child = 2 * node + 1
+        child = 4 * node + 1
         if child >= size:
-            return
-        if child + 1 < size and _before(heap, child + 1, child):
-            child += 1
-        if not _before(heap, child, node):
-            return
-        _swap(heap, child, node)
+            break
+        for other in range(child + 1, min(4 * node + 5, size)):
+            if _before(heap, other, child):
+                child = other
+        if at < heap[child, 0] or (at == heap[child, 0] and key <= heap[child, 1]):
+            break
+        heap[node, 0], heap[node, 1] = heap[child, 0], heap[child, 1]
         node = child
+    heap[node, 0], heap[node, 1] = at, key
 
 
 @inlined_kernel

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dayfly.engine.shard.kernels_lines import Lines, home
+from dayfly.engine.shard.kernels_lines import Lines, home, next_row
 from dayfly.privacy._jit import inlined_kernel
 
 __all__ = ["Handle", "Program", "Rows", "World", "find_member"]
@@ -107,6 +107,7 @@ def find_member(members: Words, meta: Words, key: int, create: bool) -> int:  # 
     rows = members.shape[0]
     row = home(key, rows)
     wanted = np.int64(key) + 1
+    looked_at = np.int64(0)
     while True:
         found = members[row, 0]
         if found == wanted:
@@ -117,4 +118,5 @@ def find_member(members: Words, meta: Words, key: int, create: bool) -> int:  # 
             members[row, 0] = wanted
             meta[0] += 1
             return row
-        row = row + 1 if row + 1 < rows else 0
+        looked_at += 1
+        row = next_row(row, looked_at, rows)

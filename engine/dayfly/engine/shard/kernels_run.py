@@ -50,7 +50,7 @@ from dayfly.engine.shard.kernels_layout import (
     VALUES,
     WAIT,
 )
-from dayfly.engine.shard.kernels_lines import home, line_key, view
+from dayfly.engine.shard.kernels_lines import find_line, home, line_key, view
 from dayfly.engine.shard.kernels_people import VALUE, find_id, id_home, put_id
 from dayfly.engine.shard.kernels_predicates import predicate_holds
 from dayfly.engine.shard.kernels_prefetch import prefetch_row
@@ -69,6 +69,13 @@ _RING = 2 * _BLOCK - 1  # rows of `Core.matched` less one: this block and the ne
 def _person_of(core: Core, ids: npt.NDArray[np.uint64], index: int) -> int:
     row = find_id(core.ids, ids[index, 0], ids[index, 1])
     return core.ids.values[row, VALUE] if row >= 0 else np.int64(-1)
+
+
+@inlined_kernel
+def _awaited_person(core: Core, batch: Batch, index: int) -> int:
+    """`_person_of` the subject of an event whose row was asked for: numbers of people do not change during a call of `run`."""
+    person = core.matched[index & _RING, core.matched.shape[1] - 1]
+    return person if person >= 0 else _person_of(core, batch.subject, index)
 
 
 @lean_kernel
@@ -198,7 +205,7 @@ def _at_the_door(core: Core, batch: Batch, index: int, person: int) -> int:
 def _event(core: Core, batch: Batch, index: int) -> int:
     """Handle one event at the clock's instant; a code when someone else must act first (and the event comes again)."""
     program = core.world.program
-    person = _person_of(core, batch.subject, index)
+    person = _awaited_person(core, batch, index)
     if not batch.trusted and core.control[PASSED] == 0:
         code = _at_the_door(core, batch, index, person)
         if code != TAKE_IN:
@@ -230,6 +237,7 @@ def _await_ids(core: Core, batch: Batch, index: int) -> None:
 def _await_person(core: Core, batch: Batch, index: int) -> None:
     """Ask for what is known of an event's person."""
     person = _person_of(core, batch.subject, index)
+    core.matched[index & _RING, core.matched.shape[1] - 1] = person
     if person >= 0:
         prefetch_row(core.people, person)
         prefetch_row(core.masks, person)
@@ -242,7 +250,7 @@ def _await_lines(core: Core, batch: Batch, index: int) -> None:
     if kind < 0:
         return
     match_features(core, (batch.values, batch.value_offset[index]), kind, batch.channel[index], slot)
-    person = _person_of(core, batch.subject, index)
+    person = _awaited_person(core, batch, index)
     if person < 0:
         return
     program, table, matched = core.world.program, core.world.lines.table, core.matched
@@ -255,16 +263,21 @@ def _await_lines(core: Core, batch: Batch, index: int) -> None:
 
 @inlined_kernel
 def _await_vectors(core: Core, batch: Batch, index: int) -> None:
-    """Ask for the newest entries of those windows of an event that are too long for their line."""
-    person, slot = _person_of(core, batch.subject, index), index & _RING
-    if person < 0 or batch.type[index] < 0:
+    """Note which windows an event updates, and ask for the oldest and newest entries of those too long for their line."""
+    person, slot = _awaited_person(core, batch, index), index & _RING
+    if batch.type[index] < 0:
         return
     lines, matched = core.world.lines, core.matched
+    most = (matched.shape[1] >> 1) - 1
     for place in range(1, matched[slot, 0] + 1):
         feature = matched[slot, place]
-        row = home(line_key(person, feature), lines.table.shape[0])
-        if lines.table[row, 0] == line_key(person, feature) + 1 and lines.table[row, 1] >> 32 != 0:
+        row = np.int64(-1)
+        if person >= 0:
+            row = find_line(lines.table, lines.meta, line_key(person, feature), False)
+        matched[slot, most + place] = row  # rows stay where they are during a call of `run`
+        if row >= 0 and lines.table[row, 1] >> 32 != 0:
             _, offset, stride, count = view(lines, row, core.world.program.features[feature, 3])
+            prefetch_row(lines.arena, offset)
             prefetch_row(lines.arena, offset + (count - 1) * stride)
 
 
@@ -304,18 +317,22 @@ def run(handle: Handle, batch: Batch, start: int, target: int) -> tuple[int, int
     limit = len(core.emitted) - 2 * core.world.program.scalars[3] - len(core.world.program.triggers) - 8
     index = np.int64(start)
     count = len(batch.time)
-    roomy = not short_of_room(core, count - index)
+    roomy = False
     while index < count:
         if control[EMITTED] > limit:
             return FLUSH, index
+        block_begins = (index - start) % _BLOCK == 0
+        if block_begins:
+            roomy = not short_of_room(core, _BLOCK)
         if not roomy and tables_full(core):
             return GROW, index
-        if (index - start) % _BLOCK == 0:
+        if block_begins:
             _look_ahead(core, batch, index, np.int64(index > start))
         if not batch.trusted and not nothing_due(core, batch.received[index]):
             code = advance(handle, max(batch.received[index], control[CLOCK]))
             if code != DONE:
                 return code, index
+            roomy = False  # what fell due took room, and left enough for one event
         code = _event(core, batch, index)
         if code != DONE:
             return code, index + 1 if code == FIRED or code == WAIT else index

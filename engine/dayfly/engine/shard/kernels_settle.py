@@ -47,7 +47,7 @@ __all__ = [
     "settle_marked",
 ]
 
-_NEAR_THE_TOP = (3, 7)  # nodes of the heap that come up two timers from now
+_NEAR_THE_TOP = (1, 5)  # nodes of the heap of which one comes up after the next timer
 
 
 @inlined_kernel

@@ -62,14 +62,18 @@ def _mark_edges(core: Core, feature: int, row: int, change: tuple[int, int]) -> 
 
 
 @inlined_kernel
-def _put_entry(core: Core, person: int, feature: int, entry: tuple[int, int]) -> tuple[int, int]:
-    """Put (time, value) into the window of one feature: its line, and the time of the entry it replaced or UNCHANGED."""
+def _put_entry(core: Core, person: int, feature: int, row: int, entry: tuple[int, int]) -> tuple[int, int]:
+    """Put (time, value) into the window of one feature: its line, and the time of the entry it replaced or UNCHANGED.
+
+    `row` is its line as far as the caller knows, else -1.
+    """
     program, lines, control = core.world.program, core.world.lines, core.control
     kind, cap, span = program.features[feature, 3], program.features[feature, 4], program.features[feature, 5]
     now, time = control[CLOCK], entry[0]
     if time <= now - span:
         return np.int64(-1), np.int64(UNCHANGED)
-    row = find_line(lines.table, lines.meta, line_key(person, feature), True)
+    if row < 0:
+        row = find_line(lines.table, lines.meta, line_key(person, feature), True)
     if kind == STAMPS:  # by far the most common: compiled for itself, with a stride of one
         replaced = insert(lines, row, STAMPS, cap, now - span, (time, 0))
     else:
@@ -79,10 +83,16 @@ def _put_entry(core: Core, person: int, feature: int, entry: tuple[int, int]) ->
 
 
 @inlined_kernel
-def _update_feature(core: Core, person: int, feature: int, entry: tuple[int, int], late: bool) -> None:  # noqa: FBT001 - kernels take positional scalars
-    """Put (time, value) into the window of one feature and mark the tags whose answer it can change."""
-    program, time = core.world.program, entry[0]
-    row, replaced = _put_entry(core, person, feature, entry)
+def _update_feature(
+    core: Core,
+    person: int,
+    line: tuple[int, int],
+    entry: tuple[int, int],
+    late: bool,  # noqa: FBT001 - kernels take positional scalars
+) -> None:
+    """Put (time, value) into the window of one feature, given with its line, and mark the tags whose answer it can change."""
+    program, time, feature = core.world.program, entry[0], line[0]
+    row, replaced = _put_entry(core, person, feature, line[1], entry)
     if replaced == UNCHANGED:
         return
     _mark_edges(core, feature, row, (time, replaced))
@@ -118,11 +128,12 @@ def update_windows(core: Core, person: int, time: int, offset: int, slot: int) -
     program, values, matched = core.world.program, core.world.rows.values, core.matched
     late = time < core.people[person, NEWEST]
     core.people[person, NEWEST] = max(time, core.people[person, NEWEST])
+    most = (matched.shape[1] >> 1) - 1
     for place in range(1, matched[slot, 0] + 1):
         feature = matched[slot, place]
         field = program.features[feature, 2]
         value = values[offset + field] if field >= 0 else np.int64(0)
-        _update_feature(core, person, feature, (time, value), late)
+        _update_feature(core, person, (feature, matched[slot, most + place]), (time, value), late)
 
 
 @lean_kernel
@@ -137,7 +148,7 @@ def _replay(handle: Handle, event: int) -> None:
         feature = core.matched[0, place]
         field = core.world.program.features[feature, 2]
         value = values[offset + field] if field >= 0 else np.int64(0)
-        _put_entry(core, person, feature, (time, value))
+        _put_entry(core, person, feature, np.int64(-1), (time, value))
 
 
 @lean_kernel

@@ -30,9 +30,14 @@ _SPARE = 16
 
 def aligned_rows(rows: int) -> Words:
     """Zeroed int64[rows, 8] whose rows are whole cache lines, from the start of a page. Untouched pages cost nothing."""
-    raw = np.zeros(rows * 8 + _PAGE_WORDS, np.int64)
+    return _aligned_words(rows * 8).reshape(rows, 8)
+
+
+def _aligned_words(words: int) -> Words:
+    """Zeroed int64[words] from the start of a page."""
+    raw = np.zeros(words + _PAGE_WORDS, np.int64)
     skip = (-raw.ctypes.data // 8) % _PAGE_WORDS
-    return raw[skip : skip + rows * 8].reshape(rows, 8)
+    return raw[skip : skip + words]
 
 
 def _power_of_two(least: int) -> int:
@@ -50,7 +55,7 @@ def _lines(capacity: int, arena_words: int) -> Lines:
     return Lines(
         table,
         table.reshape(-1),
-        np.zeros(arena_words, np.int64),
+        _aligned_words(arena_words),
         np.full(64, -1, np.int64),
         np.zeros(4, np.int64),
     )
@@ -76,7 +81,7 @@ def _ahead(program: Program) -> Bits:
 
 def _matched(program: Program) -> Words:
     most = int((program.type_features[:, 1] - program.type_features[:, 0]).max(initial=0))
-    return np.zeros((16, 1 + most), np.int64)
+    return np.zeros((16, 2 + 2 * most), np.int64)
 
 
 def _words_per_mask(compiled: Compiled) -> int:

@@ -19,7 +19,7 @@ __all__ = ["gaussian_scale", "laplace_scale"]
 
 
 def laplace_scale(l1: Exact, epsilon: Exact) -> Fraction:
-    """b = l1 / epsilon, exactly.
+    """Scale b = l1 / epsilon, exactly.
 
     Raises:
         InvalidArgument: Either is not above zero, or not exact.
@@ -28,7 +28,7 @@ def laplace_scale(l1: Exact, epsilon: Exact) -> Fraction:
 
 
 def gaussian_scale(l2_squared: Exact, rho: Exact) -> Fraction:
-    """sigma = sqrt(l2^2 / (2 rho)), rounded up.
+    """Scale sigma = sqrt(l2^2 / (2 rho)), rounded up.
 
     Raises:
         InvalidArgument: Either is not above zero, or not exact.

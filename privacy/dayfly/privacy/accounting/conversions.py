@@ -20,7 +20,7 @@ from typing import Final
 
 from dayfly.privacy.errors import InvalidArgument
 
-from .rounding import Exact, coarse_up, exact, exp_up, float_up, ln_down, ln_up, positive_exact
+from .rounding import Exact, coarse_down, coarse_up, exact, exp_up, float_up, ln_down, ln_up, positive_exact
 
 __all__ = ["delta_of_rho", "epsilon_of_rho", "exact_epsilon_of_rho", "group_loss", "rho_of_epsilon_delta"]
 
@@ -30,7 +30,9 @@ _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 def _open_unit(name: str, value: object) -> Fraction:
     checked = exact(name, value)
     if not 0 < checked < 1:
-        raise InvalidArgument(f"{name}={value!r} must lie in (0, 1); pass a small probability such as Fraction('1e-6')")
+        raise InvalidArgument(
+            f"{name}={value!r} must lie in (0, 1); pass a small probability such as Fraction('1e-6')"
+        )
     return checked
 
 
@@ -49,7 +51,7 @@ def _best_order(cost: Callable[[float], float]) -> Fraction:
             outer = low + _GOLDEN * (high - low)
             at_outer = cost(1 + math.exp(outer))
     # A few bits are enough: the minimum is flat, and a short fraction keeps the last evaluation cheap.
-    return 1 + Fraction(math.exp((low + high) / 2)).limit_denominator(1 << 48) or Fraction(2)
+    return 1 + Fraction(math.exp((low + high) / 2)).limit_denominator(1 << 48)
 
 
 def _escape(alpha: float) -> float:
@@ -74,8 +76,12 @@ def exact_epsilon_of_rho(rho: Exact, delta: Exact) -> Fraction:
         return Fraction(0)
     r, lost = float(rho), -math.log(delta)
     order = _best_order(lambda alpha: alpha * r + (lost + _escape(alpha)) / (alpha - 1))
-    epsilon = order * rho + (_escape_up(order) - ln_down(delta)) / (order - 1)
-    return coarse_up(max(epsilon, Fraction(0)))
+    return _epsilon_at(order, rho, delta)
+
+
+def _epsilon_at(order: Fraction, rho: Fraction, delta: Fraction) -> Fraction:
+    """The bound of one order, rounded up."""
+    return coarse_up(max(Fraction(0), order * rho + (_escape_up(order) - ln_down(delta)) / (order - 1)))
 
 
 def epsilon_of_rho(rho: Exact, delta: Exact) -> float:
@@ -96,8 +102,13 @@ def delta_of_rho(rho: Exact, epsilon: Exact) -> float:
         return 0.0
     r, e = float(rho), float(epsilon)
     order = _best_order(lambda alpha: (alpha - 1) * (alpha * r - e) + _escape(alpha))
+    return _delta_at(order, rho, epsilon)
+
+
+def _delta_at(order: Fraction, rho: Fraction, epsilon: Fraction) -> float:
+    """The bound of one order, rounded up."""
     exponent = (order - 1) * (order * rho - epsilon) + _escape_up(order)
-    return min(1.0, float_up(exp_up(max(exponent, Fraction(-100_000)))))
+    return min(1.0, float_up(exp_up(min(exponent, Fraction(1)))))
 
 
 def rho_of_epsilon_delta(epsilon: Exact, delta: Exact) -> Fraction:
@@ -109,17 +120,12 @@ def rho_of_epsilon_delta(epsilon: Exact, delta: Exact) -> Fraction:
     epsilon, delta = positive_exact("epsilon", epsilon), _open_unit("delta", delta)
     e, lost = float(epsilon), -math.log(delta)
     order = _best_order(lambda alpha: ((lost + _escape(alpha)) / (alpha - 1) - e) / alpha)
-    rho = (epsilon - (_escape_up(order) - ln_down(delta)) / (order - 1)) / order
-    return max(Fraction(0), -_coarse_up_signed(-rho))
+    return _rho_at(order, epsilon, delta)
 
 
-def _coarse_up_signed(value: Fraction) -> Fraction:
-    """`coarse_up` of a negative number: the size is rounded towards zero, 64 bits."""
-    size = -value
-    if size <= 0:
-        return coarse_up(value)
-    up = coarse_up(size)
-    return -size if up == size else -(up - Fraction(1, 1 << 63) * up)
+def _rho_at(order: Fraction, epsilon: Fraction, delta: Fraction) -> Fraction:
+    """The bound of one order, rounded down."""
+    return coarse_down((epsilon - (_escape_up(order) - ln_down(delta)) / (order - 1)) / order)
 
 
 def group_loss(epsilon: Exact, delta: Exact, size: int) -> tuple[Fraction, Fraction]:
@@ -130,6 +136,10 @@ def group_loss(epsilon: Exact, delta: Exact, size: int) -> tuple[Fraction, Fract
     """
     epsilon, delta = exact("epsilon", epsilon), exact("delta", delta)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InvalidArgument(f"size={size!r} must be an integer >= 1; pass the number of people in the group")
+        raise InvalidArgument(
+            f"size={size!r} must be an integer >= 1; pass the number of people in the group"
+        )
+    if epsilon * size > 1000:
+        return epsilon * size, Fraction(1)
     growth = sum((exp_up(epsilon * i) for i in range(size)), start=Fraction(0))
     return epsilon * size, min(Fraction(1), delta * growth)

@@ -32,6 +32,7 @@ Source:
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, assert_never
 
 from dayfly.privacy.errors import InvalidArgument
@@ -107,6 +108,22 @@ def cost_of(event: LossEvent) -> Cost:
     match event:
         case NoLoss():
             return Cost.zero()
+        case ThresholdLoss(noise, delta):
+            return cost_of(noise) + Cost(epsilon=Fraction(0), rho=Fraction(0), delta=delta)
+        case PoissonSampledLoss(part, rate):
+            return _sampled(cost_of(part), rate)
+        case ComposedLoss(parts):
+            return sum((cost_of(part) for part in parts), start=Cost.zero())
+        case RepeatedLoss(part, times):
+            return cost_of(part) * times
+        case _:
+            return _single(event)
+
+
+def _single(
+    event: LaplaceLoss | GaussianLoss | PureLoss | ApproxLoss | ZcdpLoss | RandomizedResponseLoss,
+) -> Cost:
+    match event:
         case LaplaceLoss():
             return Cost(epsilon=event.epsilon, rho=laplace_rho(event))
         case GaussianLoss():
@@ -117,29 +134,22 @@ def cost_of(event: LossEvent) -> Cost:
             return Cost(epsilon=epsilon, rho=pure_rho(epsilon), delta=delta)
         case ZcdpLoss(rho, delta):
             return Cost(epsilon=None if rho else Fraction(0), rho=rho, delta=Fraction(delta))
-        case ThresholdLoss(noise, delta):
-            return cost_of(noise) + Cost(epsilon=Fraction(0), rho=Fraction(0), delta=delta)
         case RandomizedResponseLoss():
             epsilon = coarse_up(ln_up(event.odds))
             return Cost(epsilon=epsilon, rho=pure_rho(epsilon))
-        case PoissonSampledLoss(part, rate):
-            return _sampled(cost_of(part), rate)
-        case ComposedLoss(parts):
-            return sum((cost_of(part) for part in parts), start=Cost.zero())
-        case RepeatedLoss(part, times):
-            return cost_of(part) * times
     assert_never(event)
 
 
 def _sampled(whole: Cost, rate: Fraction) -> Cost:
     if rate == 0:
         return Cost.zero()
-    if whole.epsilon is None or rate == 1:
+    if whole.epsilon is None or whole.epsilon > 1000 or rate == 1:
         return Cost(epsilon=whole.epsilon, rho=whole.rho, delta=whole.delta * rate)
     amplified = min(whole.epsilon, coarse_up(ln_up(1 + rate * (exp_up(whole.epsilon) - 1))))
     return Cost(epsilon=amplified, rho=min(whole.rho, pure_rho(amplified)), delta=whole.delta * rate)
 
 
+@lru_cache(maxsize=4096)
 def pure_rho(epsilon: Fraction) -> Fraction:
     """The least rho such that every epsilon-DP release is rho-zCDP, epsilon tanh(epsilon/2), rounded up."""
     if epsilon == 0:
@@ -151,12 +161,17 @@ def pure_rho(epsilon: Fraction) -> Fraction:
     return min(rho, epsilon * epsilon / 2)
 
 
+@lru_cache(maxsize=4096)
 def laplace_rho(loss: LaplaceLoss) -> Fraction:
     """The least rho of Laplace noise, rounded up (claims 2 and 3); never above `pure_rho`."""
     epsilon = loss.epsilon
     if epsilon == 0:
         return Fraction(0)
-    context, value = _context(min(epsilon, 1 / loss.scale))
+    if (
+        loss.scale * 1000 < 1
+    ):  # noise of next to nothing: e^(1/b) cannot be written, and the plain bound is as good
+        return pure_rho(epsilon)
+    context, _ = _context(min(epsilon, 1 / loss.scale))
     value = context.divide(Decimal(epsilon.numerator), Decimal(epsilon.denominator))
     escaped = context.subtract(_ONE, context.exp(context.minus(value)))
     if loss.domain == "integers":

@@ -83,7 +83,9 @@ def _whole(event: object, name: str, value: Fraction, domain: Domain) -> None:
             f"{name}={value!r} must be a whole number of lattice units; round it up, or pass domain='reals' for continuous noise"
         )
     if domain not in ("integers", "reals"):
-        raise InvalidArgument(f"domain={domain!r} must be 'integers' or 'reals'; Dayfly draws on the integers")
+        raise InvalidArgument(
+            f"domain={domain!r} must be 'integers' or 'reals'; Dayfly draws on the integers"
+        )
     _set(event, name, value)
 
 
@@ -131,7 +133,7 @@ class GaussianLoss:
 
     @property
     def rho(self) -> Fraction:
-        """zCDP rho = l2^2 / (2 sigma^2), exactly (Canonne, Kamath, Steinke 2020, Theorem 14)."""
+        """Of zCDP: rho = l2^2 / (2 sigma^2), exactly (Canonne, Kamath, Steinke 2020, Theorem 14)."""
         return Fraction(self.l2_squared) / (2 * self.scale * self.scale)
 
 
@@ -195,7 +197,9 @@ class ThresholdLoss:
 
     def __post_init__(self) -> None:
         if not isinstance(self.noise, LaplaceLoss | GaussianLoss):
-            raise InvalidArgument(f"noise={self.noise!r} must be a LaplaceLoss or GaussianLoss; a threshold needs noise")
+            raise InvalidArgument(
+                f"noise={self.noise!r} must be a LaplaceLoss or GaussianLoss; a threshold needs noise"
+            )
         _set(self, "delta", probability("delta", self.delta))
 
 

@@ -16,6 +16,7 @@ Source:
 """
 
 import math
+import sys
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 from typing import Final
@@ -24,11 +25,11 @@ from dayfly.privacy.errors import InvalidArgument
 
 __all__ = [
     "Exact",
+    "coarse_down",
     "coarse_up",
     "exact",
     "exp_down",
     "exp_up",
-    "expm1_up",
     "float_down",
     "float_up",
     "ln_down",
@@ -39,13 +40,13 @@ __all__ = [
     "sqrt_up",
 ]
 
-type_exact = (int, Fraction)
 Exact = int | Fraction
 
 DIGITS: Final = 60
 GUARD: Final = 10
 SLACK: Final = Fraction(1, 10 ** (DIGITS - GUARD))
 _BITS: Final = 64
+_FARTHEST: Final = 5_000
 _WORK: Final = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
 
 
@@ -55,7 +56,7 @@ def exact(name: str, value: object) -> Fraction:
     Raises:
         InvalidArgument: Not an integer or a `Fraction`.
     """
-    if isinstance(value, bool) or not isinstance(value, type_exact):
+    if isinstance(value, bool) or not isinstance(value, int | Fraction):
         raise InvalidArgument(
             f"{name}={value!r} must be an int or a Fraction; write Fraction('0.1') for a tenth, so that nothing is rounded"
         )
@@ -91,7 +92,7 @@ def float_up(value: Exact) -> float:
     try:
         nearest = float(value)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf if value == -math.inf else -1.7976931348623157e308
+        return math.inf if value > 0 else -sys.float_info.max
     return nearest if nearest >= value else math.nextafter(nearest, math.inf)
 
 
@@ -130,24 +131,31 @@ def _decimal(value: Exact) -> Decimal:
 
 
 def exp_up(value: Exact) -> Fraction:
-    """An upper bound of e^value, relative error below 1e-45 for arguments below 10,000 in size."""
-    return _exp(value) * (1 + SLACK * (1 + abs(Fraction(value))))
+    """An upper bound of e^value; relative error below 1e-45 down to e^-5000, where it stops falling.
+
+    Raises:
+        InvalidArgument: `value` is above 5,000.
+    """
+    near = max(Fraction(value), Fraction(-_FARTHEST))
+    return _exp(near) * (1 + SLACK * (1 + abs(near)))
 
 
 def exp_down(value: Exact) -> Fraction:
-    """A lower bound of e^value, relative error below 1e-45 for arguments below 10,000 in size."""
-    return _exp(value) * (1 - SLACK * (1 + abs(Fraction(value))))
+    """A lower bound of e^value; relative error below 1e-45, and zero below e^-5000.
+
+    Raises:
+        InvalidArgument: `value` is above 5,000.
+    """
+    near = Fraction(value)
+    return _exp(near) * (1 - SLACK * (1 + abs(near))) if near >= -_FARTHEST else Fraction(0)
 
 
-def _exp(value: Exact) -> Fraction:
-    if abs(value) > 1_000_000:
-        raise InvalidArgument(f"value={float_up(value)!r} must lie within 1e6 of zero; e^value cannot be written")
+def _exp(value: Fraction) -> Fraction:
+    if value > _FARTHEST:
+        raise InvalidArgument(
+            f"value={float_up(value)!r} must be <= {_FARTHEST}; such a loss is no privacy, ask for less"
+        )
     return Fraction(_WORK.exp(_decimal(value)))
-
-
-def expm1_up(value: Exact) -> Fraction:
-    """An upper bound of e^value - 1 with relative error below 1e-20 for value >= 1e-25."""
-    return exp_up(value) - 1
 
 
 def ln_up(value: Exact) -> Fraction:
@@ -177,4 +185,15 @@ def coarse_up(value: Exact, *, bits: int = _BITS) -> Fraction:
     shift = bits - (fraction.numerator.bit_length() - fraction.denominator.bit_length())
     scaled = fraction * (1 << shift) if shift >= 0 else fraction / (1 << -shift)
     whole = -(-scaled.numerator // scaled.denominator)
+    return Fraction(whole, 1 << shift) if shift >= 0 else Fraction(whole << -shift)
+
+
+def coarse_down(value: Exact, *, bits: int = _BITS) -> Fraction:
+    """The largest dyadic rational of `bits` significant bits that is not above a non-negative `value`."""
+    fraction = Fraction(value)
+    if fraction <= 0:
+        return Fraction(0)
+    shift = bits - (fraction.numerator.bit_length() - fraction.denominator.bit_length())
+    scaled = fraction * (1 << shift) if shift >= 0 else fraction / (1 << -shift)
+    whole = scaled.numerator // scaled.denominator
     return Fraction(whole, 1 << shift) if shift >= 0 else Fraction(whole << -shift)

@@ -93,9 +93,9 @@ class Contribution:
         return Sensitivity(l0=self.l0 * rows, l1=self.l0 * rows, l2_squared=self.l0 * rows * rows, linf=rows)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bounded:
-    """Bounded totals per group: exact, so private; noise comes before anybody sees them.
+    """Bounded totals per group: exact, so private; noise comes before anybody sees them, and its representation shows none.
 
     Attributes:
         counts: Rows, int64, shape (groups,).

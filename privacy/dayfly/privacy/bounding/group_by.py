@@ -15,12 +15,12 @@ from .lattice import Lattice
 from .salts import SaltedKeys
 from .slots import NO_COUNTS, NO_VALUES, Method, SlotTable, check_method
 
-__all__ = ["DEFAULT_MAX_GROUPS", "bounded_group_by", "bounded_rows"]
+__all__ = ["DEFAULT_MAX_GROUPS", "bounded_group_by", "bounded_rows", "chunks"]
 
 DEFAULT_MAX_GROUPS: Final = 2**22
 """Most groups a query may have unless it says otherwise."""
 
-_CHUNK_ROWS: Final = 2**22  # 64 MiB of scratch; the slot table passes through the cache once per chunk
+_CHUNK_ROWS: Final = 2**21  # 32 MiB of scratch; the slot table passes through the cache once per chunk
 _MOST_GROUPS: Final = 2**31 - 1
 
 
@@ -69,8 +69,17 @@ def bounded_group_by(
         Source: sums over customers of clamped vectors with at most L0 entries (Wilson et al., "Differentially Private SQL with Bounded
         User Contribution", PoPETs 2020); bottom-k sampling by priorities (Cohen and Kaplan, PODC 2007).
     """
-    table = _table(customers, groups, group_count, contribution, method, salt, customer_words, group_words)
-    for rows in _chunks(customers, groups, values, lattice):
+    table = _table(
+        customers,
+        groups,
+        group_count,
+        l0=contribution.l0,
+        method=method,
+        salt=salt,
+        customer_words=customer_words,
+        group_words=group_words,
+    )
+    for rows in chunks(customers, groups, values, lattice):
         table.offer(rows)
     return table.settle(contribution)
 
@@ -116,14 +125,23 @@ def bounded_rows(
 
         Assumes: as `bounded_group_by`.
     """
-    table = _table(customers, groups, group_count, contribution, method, salt, customer_words, group_words)
-    for rows in _chunks(customers, groups, values, lattice):
+    table = _table(
+        customers,
+        groups,
+        group_count,
+        l0=contribution.l0,
+        method=method,
+        salt=salt,
+        customer_words=customer_words,
+        group_words=group_words,
+    )
+    for rows in chunks(customers, groups, values, lattice):
         table.offer(rows)
     marks = table.no_marks()
     key = SaltedKeys.of(salt).rows[0]
     kept = [np.empty(0, np.int64)]
     first = 0
-    for rows in _chunks(customers, groups, values, lattice):
+    for rows in chunks(customers, groups, values, lattice):
         kept.append(table.choose(rows, contribution.rows_per_group, key, marks) + first)
         first += rows.customers.size
     return np.concatenate(kept)
@@ -133,7 +151,8 @@ def _table(
     customers: NDArray[Any],
     groups: NDArray[Any],
     group_count: int,
-    contribution: Contribution,
+    *,
+    l0: int,
     method: Method,
     salt: bytes,
     customer_words: NDArray[np.uint64] | None,
@@ -161,10 +180,10 @@ def _table(
         raise InvalidArgument(
             f"group_words of length {group_words.size} must have one word per group ({group_count}); pass them all"
         )
-    return SlotTable(customer_words, group_words, contribution.l0, method)
+    return SlotTable(customer_words, group_words, l0, method)
 
 
-def _chunks(
+def chunks(
     customers: NDArray[Any], groups: NDArray[Any], values: NDArray[Any] | None, lattice: Lattice | None
 ) -> Iterator[Rows]:
     """Chunks with the kernels' types; whole columns are never copied."""
@@ -180,7 +199,7 @@ def _chunks(
         part = slice(start, start + _CHUNK_ROWS)
         units = NO_VALUES
         if values is not None:
-            units = np.ascontiguousarray(values[part] if lattice is None else lattice.units(values[part]))
+            units = values[part] if lattice is None else lattice.units(values[part])
         yield Rows(_codes("customers", customers[part]), _codes("groups", groups[part]), NO_COUNTS, units)
 
 
@@ -190,4 +209,4 @@ def _codes(name: str, column: NDArray[Any]) -> NDArray[np.int32]:
         top = int(column.max())
         in_range(-1, _MOST_GROUPS, **{name: max(top, -1)})
         column = np.maximum(column, -1) if column.dtype.kind == "i" else column
-    return np.ascontiguousarray(column, dtype=np.int32)
+    return column.astype(np.int32, copy=False)

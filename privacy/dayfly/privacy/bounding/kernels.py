@@ -35,9 +35,12 @@ __all__ = [
     "Settings",
     "Slots",
     "choose_rows",
+    "code_range",
     "fill_buckets",
     "offer_rows",
+    "rename_codes",
     "round_to_lattice",
+    "scale_to_lattice",
     "settle",
     "siphash_words",
 ]
@@ -152,13 +155,19 @@ def _mix(word: np.uint64) -> np.uint64:
 
 
 @lean_kernel
-def fill_buckets(rows: Rows, shift: int, buckets: Buckets) -> int:
+def fill_buckets(rows: Rows, sizes: tuple[int, int], shift: int, buckets: Buckets) -> int:
     """Stable counting sort of rows by `customer >> shift`, so that the table's part in use fits a cache.
 
     Rows with a negative code or without a value are left out. The order of each customer's rows is kept.
 
+    Args:
+        rows: Rows of one chunk.
+        sizes: Number of customer codes and of group codes.
+        shift: Customers per bucket, as a power of two.
+        buckets: Filled in.
+
     Returns:
-        Number of rows put into `buckets`.
+        Number of rows put into `buckets`, or -1 when a code is too large: then nothing was put there.
     """
     customers, groups, values = rows.customers, rows.groups, rows.values
     valued = values.size > 0
@@ -166,6 +175,8 @@ def fill_buckets(rows: Rows, shift: int, buckets: Buckets) -> int:
     buckets.offsets[:] = 0
     for row in range(customers.size):
         customer = customers[row]
+        if customer >= sizes[0] or groups[row] >= sizes[1]:
+            return -1
         if customer >= 0 and groups[row] >= 0 and not (valued and values[row] == NO_VALUE):
             buckets.offsets[np.uint32(customer) >> shift] += 1
     total = 0
@@ -276,20 +287,23 @@ def offer_rows(
 @inlined_kernel
 def _largest(table: Slots, word: np.uint64, start: int, size: int) -> tuple[int, np.uint64, np.uint64]:
     """Among `size` slots from `start`: that of the largest (priority, group code), its priority, and the next largest priority."""
+    slots, words = table.slots, table.group_words
     best = start
-    best_group = np.uint64(table.slots[np.uint64(start), 0]) >> _S32
-    best_priority = _mix(word ^ table.group_words[best_group])
+    best_priority = _mix(word ^ words[np.uint64(slots[np.uint64(start), 0]) >> _S32])
     second = np.uint64(0)
-    for slot in range(start + 1, start + size):
-        group = np.uint64(table.slots[np.uint64(slot), 0]) >> _S32
-        priority = _mix(word ^ table.group_words[group])
-        if priority > best_priority or (priority == best_priority and group > best_group):
-            second = best_priority
-            best = slot
-            best_priority = priority
-            best_group = group
-        elif priority > second:
-            second = priority
+    for slot in range(start + 1, start + size):  # without branches: who is larger cannot be foretold
+        priority = _mix(word ^ words[np.uint64(slots[np.uint64(slot), 0]) >> _S32])
+        best = slot if priority > best_priority else best
+        second = max(second, min(best_priority, priority))
+        best_priority = max(best_priority, priority)
+    if second == best_priority:
+        for slot in range(start, start + size):
+            priority = _mix(word ^ words[np.uint64(slots[np.uint64(slot), 0]) >> _S32])
+            if (
+                priority == best_priority
+                and slots[np.uint64(slot), 0] >> 32 > slots[np.uint64(best), 0] >> 32
+            ):
+                best = slot
     return best, best_priority, second
 
 
@@ -321,9 +335,7 @@ def settle(
 
 
 @lean_kernel
-def choose_rows(
-    table: Slots, buckets: Buckets, count: int, limit: int, key: np.uint64, marks: Marks
-) -> None:
+def choose_rows(table: Slots, buckets: Buckets, count: int, limit: int, key: np.uint64, marks: Marks) -> None:
     """Mark a uniform sample of at most `limit` rows of each slot's (customer, group).
 
     Knuth's selection sampling (The Art of Computer Programming 3.4.2, algorithm S): of `n` rows, row `j` is taken with probability
@@ -381,6 +393,38 @@ def round_to_lattice(
             out[row] = np.int64(scaled)
 
 
+@lean_kernel
+def scale_to_lattice(values: NDArray[np.int64], per_unit: int, limit: int, out: NDArray[np.int64]) -> None:
+    """`out = values * per_unit`, exactly, saturated at ±`limit`."""
+    bound = limit // per_unit
+    for row in range(values.size):
+        if values[row] > bound:
+            out[row] = limit
+        elif values[row] < -bound:
+            out[row] = -limit
+        else:
+            out[row] = values[row] * per_unit
+
+
+@lean_kernel
+def code_range(
+    values: NDArray[np.int64], low: int, codes: NDArray[np.int32], present: NDArray[np.bool_]
+) -> None:
+    """`codes = values - low`, and mark the codes that occur. `present` spans the range of the values."""
+    for row in range(values.size):
+        code = values[row] - low
+        codes[row] = code
+        present[code] = True
+
+
+@lean_kernel
+def rename_codes(codes: NDArray[np.int32], renamed: NDArray[np.int32]) -> None:
+    """`codes = renamed[codes]` in place; negative codes stay. `renamed` covers every code."""
+    for row in range(codes.size):
+        if codes[row] >= 0:
+            codes[row] = renamed[codes[row]]
+
+
 @inlined_kernel
 def _sip_round(
     v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64
@@ -418,12 +462,13 @@ def siphash_words(
         whole = length // 8
         for block in range(whole + 1):
             word = np.uint64(0)
-            width = 8
-            if block == whole:
+            if block < whole:
+                for byte in range(8):
+                    word |= np.uint64(data[begin + 8 * block + byte]) << np.uint64(8 * byte)
+            else:
                 word = np.uint64(length & 0xFF) << _S56
-                width = length - 8 * whole
-            for byte in range(width):
-                word |= np.uint64(data[begin + 8 * block + byte]) << np.uint64(8 * byte)
+                for byte in range(length - 8 * whole):
+                    word |= np.uint64(data[begin + 8 * block + byte]) << np.uint64(8 * byte)
             v3 ^= word
             v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
             v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)

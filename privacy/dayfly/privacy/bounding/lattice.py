@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dayfly.privacy.errors import InvalidArgument
 
-from .kernels import NO_VALUE, round_to_lattice
+from .frozen import frozen
+from .kernels import NO_VALUE, round_to_lattice, scale_to_lattice
 
 __all__ = ["NO_VALUE", "ROW_LIMIT", "Lattice"]
 
@@ -21,6 +22,7 @@ One customer would need more than 8 million such rows in one group to wrap that 
 """
 
 _EXACT: Final = 2**53
+_INT64_MAX: Final = np.uint64(2**63 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +76,13 @@ class Lattice:
             raise InvalidArgument(
                 f"values of type {values.dtype} must be integers, floats or booleans; cast the column first"
             )
-        whole = values.dtype.kind in "iub"
-        if whole and self.step.numerator == 1:
-            per_unit = self.step.denominator
-            bound = ROW_LIMIT // per_unit
-            if values.dtype.kind == "u":
-                small = np.minimum(values, np.asarray(bound + 1).astype(values.dtype)) if _fits(values.dtype, bound + 1) else values
-                near = small.astype(np.int64)
-            else:
-                near = np.maximum(values.astype(np.int64), -bound - 1)
-            near = np.clip(near, -bound - 1, bound + 1)
-            units = near * per_unit
-            units[near > bound] = ROW_LIMIT
-            units[near < -bound] = -ROW_LIMIT
-            return units
         out = np.empty(values.size, np.int64)
-        floats = np.ascontiguousarray(values, dtype=np.float64)
-        round_to_lattice(floats, float(self.step.numerator), float(self.step.denominator), ROW_LIMIT, out)
+        if values.dtype.kind in "iub" and self.step.numerator == 1:
+            whole = np.minimum(values, _INT64_MAX) if values.dtype == np.uint64 else values
+            scale_to_lattice(frozen(whole, np.int64), self.step.denominator, ROW_LIMIT, out)
+        else:
+            floats = frozen(values, np.float64)
+            round_to_lattice(floats, float(self.step.numerator), float(self.step.denominator), ROW_LIMIT, out)
         return out
 
     def lower(self, value: Fraction | int) -> int:
@@ -104,7 +96,3 @@ class Lattice:
     def value(self, units: int) -> Fraction:
         """What `units` stand for, exactly."""
         return self.step * units
-
-
-def _fits(dtype: np.dtype[Any], value: int) -> bool:
-    return value <= np.iinfo(dtype).max

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from dayfly.privacy.errors import InvalidArgument
 
+from .frozen import frozen
 from .kernels import siphash_words
+from .keys import key_array
 
 __all__ = ["SALT_BYTES", "SaltedKeys"]
 
@@ -77,7 +79,9 @@ class SaltedKeys:
 
     def group_words(self, keys: pa.Table) -> NDArray[np.uint64]:
         """Words of group keys, one per row of the key table."""
-        columns = [_array_words(column.combine_chunks(), self.groups) for column in keys.columns]
+        columns = [
+            _array_words(key_array(name, keys.column(name)), self.groups) for name in keys.column_names
+        ]
         if len(columns) == 1:
             return columns[0]
         packed = np.stack(columns, axis=1).astype("<u8", copy=False)
@@ -85,28 +89,32 @@ class SaltedKeys:
 
     def code_words(self, count: int, *, of: tuple[np.uint64, np.uint64]) -> NDArray[np.uint64]:
         """Words of the bare codes `0..count - 1`: those that integer keys of the same values would get."""
-        return _array_words(pa.array(np.arange(count, dtype=np.int64)), of)
+        return _integer_words(np.arange(count, dtype=np.int64), of)
 
 
-def _array_words(keys: pa.Array, key: tuple[np.uint64, np.uint64]) -> NDArray[np.uint64]:
-    """Words of an int64 or large_string array. A key is hashed with a trailing 1 and null is a lone 0, so they never meet."""
+def _array_words(keys: pa.Array | pa.ChunkedArray, key: tuple[np.uint64, np.uint64]) -> NDArray[np.uint64]:
+    """Words of integers or strings. A key is hashed with a trailing 1 and null is a lone 0, so they never meet."""
     if isinstance(keys, pa.ChunkedArray):
         keys = keys.combine_chunks()
-    null = _hash(np.zeros(1, np.uint8), np.array([0, 1], np.int64), key)[0]
-    missing = np.asarray(keys.is_null())
     if pa.types.is_integer(keys.type):
-        packed = np.ones((len(keys), 9), np.uint8)
-        packed[:, :8] = np.asarray(keys.fill_null(0), dtype="<i8").view(np.uint8).reshape(len(keys), 8)
-        words = _hash(packed.reshape(-1), _even(len(keys), 9), key)
+        words = _integer_words(np.asarray(keys.fill_null(0), dtype=np.int64), key)
     else:
+        end, nothing = (pa.scalar(text, pa.large_binary()) for text in (b"\x01", b""))
         texts = pc.binary_join_element_wise(
-            keys.cast(pa.large_binary()).fill_null(b""), pa.scalar(b"\x01", pa.large_binary()), pa.scalar(b"", pa.large_binary())
+            keys.cast(pa.large_binary()).fill_null(b""), end, nothing, null_handling="emit_null"
         )
         _, offsets, data = texts.buffers()
         starts = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
         words = _hash(np.frombuffer(data, np.uint8), starts, key)
-    words[missing] = null
+    if keys.null_count:
+        words[np.asarray(keys.is_null())] = _hash(np.zeros(1, np.uint8), _even(1, 1), key)
     return words
+
+
+def _integer_words(keys: NDArray[np.int64], key: tuple[np.uint64, np.uint64]) -> NDArray[np.uint64]:
+    packed = np.ones((keys.size, 9), np.uint8)
+    packed[:, :8] = keys.astype("<i8", copy=False).view(np.uint8).reshape(keys.size, 8)
+    return _hash(packed.reshape(-1), _even(keys.size, 9), key)
 
 
 def _even(count: int, width: int) -> NDArray[np.int64]:
@@ -117,5 +125,5 @@ def _hash(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], key: tuple[np.uint64, np.uint64]
 ) -> NDArray[np.uint64]:
     out = np.empty(offsets.size - 1, np.uint64)
-    siphash_words(data, offsets, key[0], key[1], out)
+    siphash_words(frozen(data, np.uint8), frozen(offsets, np.int64), key[0], key[1], out)
     return out

@@ -8,8 +8,22 @@ from numpy.typing import NDArray
 from dayfly.privacy.errors import InvalidArgument
 
 from .contribution import MAX_CUSTOMERS, Bounded, Contribution
-from .kernels import COUNT_LIMIT, FIRST_ROOM, NO_VALUE, Buckets, Clamp, Marks, Rows, Settings, Slots
-from .kernels import choose_rows, fill_buckets, offer_rows, settle
+from .frozen import frozen
+from .kernels import (
+    COUNT_LIMIT,
+    FIRST_ROOM,
+    NO_VALUE,
+    Buckets,
+    Clamp,
+    Marks,
+    Rows,
+    Settings,
+    Slots,
+    choose_rows,
+    fill_buckets,
+    offer_rows,
+    settle,
+)
 
 __all__ = ["NO_COUNTS", "NO_VALUES", "Method", "SlotTable", "check_method"]
 
@@ -20,7 +34,9 @@ NO_VALUES: Final = np.empty(0, np.int64)
 
 _NO_LIMIT: Final = np.uint64(2**64 - 1)
 _BLOCK_ROWS: Final = 256
-_BUCKET_BITS: Final = 9  # 512 customers with four slots each are 48 KiB of table: within the cache next to the core
+_BUCKET_BITS: Final = (
+    9  # 512 customers with four slots each are 48 KiB of table: within the cache next to the core
+)
 _MOST_BUCKETS_BITS: Final = 10
 
 
@@ -43,7 +59,7 @@ class SlotTable:
 
     Args:
         customer_words: Word of each customer code; copied.
-        group_words: Word of each group code; kept by reference.
+        group_words: Word of each group code; copied.
         l0: Groups a customer may be in.
         method: "uniform" or "first_come".
     """
@@ -60,7 +76,7 @@ class SlotTable:
         self._scratch = np.empty((0, 2), np.int64)
         self._l0 = l0
         self._method = method
-        self.group_words = group_words
+        self.group_words = group_words.copy()
         self.add_customers(customer_words)
 
     @property
@@ -148,8 +164,6 @@ class SlotTable:
         return Slots(self._heads, self._places, self.group_words, self._slots)
 
     def _bucketed(self, rows: Rows) -> tuple[Buckets, int]:
-        _check_codes("customers", rows.customers, self.customers)
-        _check_codes("groups", rows.groups, self.group_words.size)
         if self._scratch.shape[0] < rows.customers.size:
             self._scratch = np.empty((rows.customers.size, 2), np.int64)
         shift = max(_BUCKET_BITS, self.customers.bit_length() - _MOST_BUCKETS_BITS)
@@ -159,7 +173,18 @@ class SlotTable:
             offsets=np.empty((self.customers >> shift) + 1, np.int64),
             queue=np.empty(_BLOCK_ROWS, np.int32),
         )
-        return buckets, fill_buckets(rows, shift, buckets)
+        sizes = (self.customers, self.group_words.size)
+        rows = Rows(
+            frozen(rows.customers, np.int32),
+            frozen(rows.groups, np.int32),
+            frozen(rows.counts, np.int32),
+            frozen(rows.values, np.int64),
+        )
+        count = fill_buckets(rows, sizes, shift, buckets)
+        if count < 0:
+            _check_codes("customers", rows.customers, self.customers)
+            _check_codes("groups", rows.groups, self.group_words.size)
+        return buckets, count
 
 
 def _check_codes(name: str, codes: NDArray[np.int32], count: int) -> None:

@@ -1,7 +1,7 @@
 """Continual release: running totals and sliding windows for dashboards that refresh for a year, paid for once.
 
     plan = StreamPlan.running(series=1_200, length=8_760)
-    scale = plan.scale(Fraction(1, 2))                  # rho = 1/2 for all 8,760 steps together
+    scale = plan.scale(rho_of_epsilon_delta(2, Fraction(1, 10**6)))     # for all 8,760 steps together
     ledger.spend(... cost_of(plan.loss(scale)) ...)
     stream = StreamFile.create(path, RunningTotals(plan, scale, name="orders by shop"))
     published = stream.publish(0, increments, OpenDpNoise())

@@ -185,7 +185,9 @@ def _root_coefficients(length: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[tuple[int, int], Blt]:
-    stored = json.loads(files(__package__).joinpath("blt_table.json").read_text(encoding="utf-8"))
+    stored = json.loads(
+        files("dayfly.privacy.continual").joinpath("blt_table.json").read_text(encoding="utf-8")
+    )
     rows = ((row["length"], Blt(tuple(row["decays"]), tuple(row["scales"]))) for row in stored["rows"])
     return {(length, len(factor.decays)): factor for length, factor in rows}
 

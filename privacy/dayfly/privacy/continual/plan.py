@@ -134,9 +134,10 @@ class StreamPlan:
             InvalidArgument: `rho` is not exact or not above zero, or is so small that its noise does not fit the lattice.
         """
         scale = gaussian_scale(self.l2_squared, rho)
-        if scale * (1 << (_HEADROOM_BITS + self.shifts.guard)) > BUFFER_LIMIT:
+        largest = BUFFER_LIMIT >> (_HEADROOM_BITS + self.shifts.guard)
+        if scale > largest:
             raise InvalidArgument(
-                f"rho={rho!r} must leave noise below 2^{34} points of the lattice; lower resolution_bits="
+                f"rho={rho!r} must leave noise of at most {largest} points of the lattice; lower resolution_bits="
                 f"{self.resolution_bits!r}, tighten the participation bounds, or spend more"
             )
         return scale
@@ -149,16 +150,16 @@ class StreamPlan:
     def error_factor(self) -> float:
         """Largest standard error of a running total, over that of publishing one step alone at the same cost.
 
-        With one participation this is `||B||_(2->inf) ||C||_(1->2)`, roundings included; a binary tree has
-        `ceil(log2(n)) + ...`, 13.49 at 8,760 steps, where this is 3.9605.
+        With one participation this is `||B||_(2->inf) ||C||_(1->2)`, roundings included: 3.9605 at 8,760 steps, where a
+        binary tree has 13.49. With many it grows as the sensitivity does, for the factor stays the one of a single
+        participation.
         """
         alone = self.participation.series * (self.participation.magnitude << self.shifts.fraction) ** 2
         return float(np.sqrt(self.l2_squared / alone * np.sum(_weights(self) ** 2)))
 
     def standard_errors(self, scale: Fraction) -> NDArray[np.float64]:
         """Standard error of the running total after each step of a block: float64 (length,), units."""
-        unit = float(scale) / 2**self.shifts.fraction
-        errors: NDArray[np.float64] = unit * np.sqrt(np.cumsum(_weights(self) ** 2))
+        errors: NDArray[np.float64] = float(scale) / 2**self.shifts.fraction * np.sqrt(_variances(self))
         return errors
 
     def window_errors(
@@ -179,11 +180,7 @@ class StreamPlan:
             InvalidArgument: A window longer than a block.
         """
         in_range(1, self.length, window=window)
-        weights = _weights(self)
-        variances = np.cumsum(weights**2)
-        variances[window:] = variances[window - 1] + np.cumsum((weights[window:] - weights[:-window]) ** 2)
-        if self.blocks != 1 and not first_block:
-            variances[: window - 1] += [_rest(weights, steps) for steps in range(window - 1, 0, -1)]
+        variances = _window_variances(self, window, first_block=first_block)
         errors: NDArray[np.float64] = float(scale) / 2**self.shifts.fraction * np.sqrt(variances)
         return errors
 
@@ -203,13 +200,29 @@ def _rest(weights: NDArray[np.float64], steps: int) -> float:
     return float(newer @ newer + older @ older)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def _sensitivity(plan: StreamPlan) -> int:
     impulse = plan.participation.magnitude << plan.shifts.fraction
     reach = plan.factor.reach(impulse, plan.length, guard_bits=plan.shifts.guard)
     return l2_squared(reach, plan.participation, blocks=plan.blocks)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def _weights(plan: StreamPlan) -> NDArray[np.float64]:
     return plan.factor.rows(plan.length)
+
+
+@lru_cache(maxsize=256)
+def _variances(plan: StreamPlan) -> NDArray[np.float64]:
+    """Variance of the running total after each step, in units of a draw's."""
+    return np.cumsum(_weights(plan) ** 2)
+
+
+@lru_cache(maxsize=256)
+def _window_variances(plan: StreamPlan, window: int, *, first_block: bool) -> NDArray[np.float64]:
+    weights = _weights(plan)
+    variances = _variances(plan).copy()
+    variances[window:] = variances[window - 1] + np.cumsum((weights[window:] - weights[:-window]) ** 2)
+    if plan.blocks != 1 and not first_block:
+        variances[: window - 1] += [_rest(weights, steps) for steps in range(window - 1, 0, -1)]
+    return variances

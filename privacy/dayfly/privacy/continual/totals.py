@@ -45,21 +45,36 @@ class RunningTotals:
         no noise is drawn. The buffers take 32 bytes per series (BLT); the published totals, 8 more, are public.
     """
 
-    __slots__ = ("_coefficients", "_head", "_name", "_plan", "_scale", "_state", "_step", "_torn", "_totals")
+    __slots__ = (
+        "_coefficients",
+        "_errors",
+        "_head",
+        "_l2_squared",
+        "_name",
+        "_plan",
+        "_scale",
+        "_shifts",
+        "_state",
+        "_step",
+        "_torn",
+        "_totals",
+    )
 
     def __init__(self, plan: StreamPlan, scale: Fraction, *, name: str = "") -> None:
         self._plan = plan
         self._scale = positive_exact("scale", scale)
         self._name = name
         self._coefficients = _coefficients(plan)
+        self._shifts = plan.shifts
+        self._l2_squared = plan.l2_squared
+        self._errors = plan.standard_errors(self._scale)
         rows = _ROWS if isinstance(plan.factor, Blt) else plan.length
         self._state = np.zeros((rows, plan.series), np.int64)
         self._totals = np.zeros(plan.series, np.int64)
         self._step = 0
         self._torn = False
-        self._head = hashlib.blake2b(
-            f"dayfly stream {name}\n{plan!r}\n{scale}".encode(), digest_size=32
-        ).digest()
+        described = f"dayfly stream {name}\n{plan!r}\n{scale}"
+        self._head = hashlib.sha256(described.encode()).digest()
 
     @property
     def plan(self) -> StreamPlan:
@@ -124,20 +139,20 @@ class RunningTotals:
         history = np.zeros_like(self._state) if place == 0 else self._state
         centres = np.empty(plan.series, np.int64)
         if isinstance(plan.factor, Blt):
-            blt_centre(history, self._coefficients[1], increments, plan.shifts, centres)
+            blt_centre(history, self._coefficients[1], increments, self._shifts, centres)
         else:
-            toeplitz_centre(history[:place], self._coefficients, increments, plan.shifts, centres)
+            toeplitz_centre(history[:place], self._coefficients, increments, self._shifts, centres)
         noisy = checked_increments(
-            noise.gaussian(centres, self._scale, l2_squared=plan.l2_squared), plan.series
+            noise.gaussian(centres, self._scale, l2_squared=self._l2_squared), plan.series
         )
         self._torn = True
         if place == 0:
             self._state[:] = 0
             self._totals[:] = 0
         if isinstance(plan.factor, Blt):
-            blt_absorb(self._state, self._coefficients[0], increments, noisy, plan.shifts, self._totals)
+            blt_absorb(self._state, self._coefficients[0], increments, noisy, self._shifts, self._totals)
         else:
-            toeplitz_absorb(self._state[place], increments, noisy, plan.shifts, self._totals)
+            toeplitz_absorb(self._state[place], increments, noisy, self._shifts, self._totals)
         self._head = next_head(self._head, self._step, self._totals)
         self._step += 1
         self._torn = False
@@ -153,8 +168,8 @@ class RunningTotals:
         totals = self._totals.copy()
         totals.flags.writeable = False
         place = (self._step - 1) % self._plan.length
-        error = float(self._plan.standard_errors(self._scale)[place])
-        return Published(self._step - 1, totals, self._plan.shifts.fraction, error, self._head)
+        error = float(self._errors[place])
+        return Published(self._step - 1, totals, self._shifts.fraction, error, self._head)
 
     def state(self) -> tuple[int, bytes, Vector, Vector]:
         """Step, head, buffers and totals, as they are stored."""
@@ -190,14 +205,16 @@ def checked_increments(increments: object, series: int) -> Vector:
         raise InvalidArgument(
             f"increments={kind} of shape {shape} must be int64 of shape ({series},); put floats on a lattice first"
         )
-    return np.ascontiguousarray(increments)
+    if increments.flags.c_contiguous and increments.flags.writeable:
+        return increments
+    return increments.copy()  # the kernels are compiled for one kind of array
 
 
 def next_head(head: bytes, step: int, totals: Vector) -> bytes:
     """Chain one publication to all before it."""
-    digest = hashlib.blake2b(head, digest_size=32)
+    digest = hashlib.sha256(head)
     digest.update(step.to_bytes(8, "little"))
-    digest.update(totals.astype("<i8").tobytes())
+    digest.update(totals.astype("<i8", copy=False).data)
     return digest.digest()
 
 

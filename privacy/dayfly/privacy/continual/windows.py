@@ -14,6 +14,7 @@ Error:
 """
 
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from .totals import RunningTotals
 __all__ = ["SlidingTotals"]
 
 Vector = NDArray[np.int64]
+_LIMIT: Final = 1 << 61
 
 
 class SlidingTotals:
@@ -109,10 +111,11 @@ class SlidingTotals:
         if self._totals.step == before:
             return self.last()
         slot, place, block = step % self._window, step % self.plan.length, step // self.plan.length
+        total = np.clip(total, -_LIMIT, _LIMIT)  # three of them add up within int64
         self._shown = total.copy()
         if place >= self._window:
             self._shown -= self._recent[slot]
-        elif place < self._window - 1 and block > 0:
+        elif block > 0:
             self._shown += self._closing - self._recent[slot]
         self._recent[slot] = total
         if place == self.plan.length - 1:

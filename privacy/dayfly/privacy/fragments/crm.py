@@ -117,10 +117,9 @@ def _read_disclosures(raw: list[bytes]) -> list[tuple[str, JsonValue]]:
 
 def _unseal(claims: SealedClaims, key: bytes) -> bytes:
     """Decrypt `sealed` (JWE `dir` + `A256GCM`, whose header the verifier has compared) and take the padding off."""
-    header, _, iv, text, tag = claims.sealed.split(".")
-    plain = AESGCM(key).decrypt(
-        b64url_decode(iv), b64url_decode(text) + b64url_decode(tag), header.encode("ascii")
-    )
+    header, _, *sealed = claims.sealed.split(".")
+    iv, text, tag = b64url_decode_each(sealed)
+    plain = AESGCM(key).decrypt(iv, text + tag, header.encode("ascii"))
     joined = plain.rstrip(b"~")
     if len(plain) % PAD_BLOCK_BYTES or not 1 <= len(plain) - len(joined) <= PAD_BLOCK_BYTES:
         raise ValueError("padding must fill the last block exactly; ask for a new fragment")
@@ -144,15 +143,18 @@ def open_sealed(fragment: Verified, key: bytes, until_ms: int) -> OpenedFragment
     claims = fragment.claims
     if not isinstance(claims, SealedClaims):
         raise InvalidFragment
-    read: list[tuple[str, JsonValue]]
+    read: list[tuple[str, JsonValue]] = []
+    texts: list[str] = []
+    joined = b""
     try:
         joined = _unseal(claims, key)
-        read = _read_disclosures(b64url_decode_each(joined))
+        texts = joined.decode("ascii").split("~")
+        read = _read_disclosures(b64url_decode_each(texts))
     except (ValueError, InvalidTag, RecursionError):
         read, joined = [], b""
-    texts = joined.split(b"~")
+    sha256 = hashlib.sha256
     # A zero byte after each digest makes it 44 characters, of which the first 43 are its own.
-    hashed = b64url(b"".join([hashlib.sha256(text).digest() + b"\0" for text in texts]))
+    hashed = b64url(b"".join([sha256(text).digest() + b"\0" for text in joined.split(b"~")]))
     digests = sorted([hashed[i : i + 43] for i in range(0, len(hashed), 44)])
     values = dict(read)
     if tuple(digests) != claims.sd or len(values) != len(digests) or b64url(key_commitment(key)) != claims.kc:
@@ -162,7 +164,7 @@ def open_sealed(fragment: Verified, key: bytes, until_ms: int) -> OpenedFragment
         values=values,
         until_ms=until_ms,
         _jws=fragment.jws,
-        _disclosures=dict(zip(values, joined.decode("ascii").split("~"), strict=True)),
+        _disclosures=dict(zip(values, texts, strict=True)),
     )
 
 

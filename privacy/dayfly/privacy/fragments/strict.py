@@ -32,6 +32,7 @@ from .wire import (
     ClearClaims,
     SealedClaims,
     b64url_decode,
+    b64url_decode_each,
     encode,
     fragment_header,
     sealed_header,
@@ -350,7 +351,7 @@ class Verifier:
             raise _Refused("header")
         profile, key = known
         _require((profile is Profile.F1) == (jws is not token), "closing tilde")
-        payload, signature = b64url_decode(payload_text), b64url_decode(signature_text)
+        payload, signature = b64url_decode_each((payload_text, signature_text))
         verify_es256(key, jws[: len(header) + 1 + len(payload_text)].encode("ascii"), signature)
         claims = _DECODERS[profile].decode(payload)
         _require(encode(claims) == payload, "payload not canonical")

@@ -4,8 +4,8 @@ One of the four files that a CRM may copy out (see `crm`): standard library, `cr
 Every JSON document has exactly one accepted spelling: the one `encode` writes for its struct.
 """
 
-import binascii
 import hashlib
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -79,46 +79,46 @@ _ENCODER = msgspec.json.Encoder()
 encode = _ENCODER.encode
 encode_lines = _ENCODER.encode_lines
 
+_LAST_CHARACTERS = ("", "AQgw", "AEIMQUYcgkosw048")  # of one and of two bytes more than whole groups of three
+
 
 def b64url_bytes(data: bytes | bytearray | memoryview) -> bytes:
     """Base64url without padding (RFC 7515 section 2), as ASCII bytes."""
-    return binascii.b2a_base64(data, newline=False).rstrip(b"=").replace(b"+", b"-").replace(b"/", b"_")
+    return (
+        encode(data)[1:-1].rstrip(b"=").replace(b"+", b"-").replace(b"/", b"_")
+    )  # bytes in JSON are base64 in quotes
 
 
 def b64url(data: bytes | bytearray | memoryview) -> str:
     """Base64url without padding (RFC 7515 section 2)."""
-    return b64url_bytes(data).decode("ascii")
+    text: str = msgspec.to_builtins(data)
+    return text.rstrip("=").replace("+", "-").replace("/", "_")
 
 
 def b64url_decode(text: str) -> bytes:
     """Decode the one canonical base64url spelling of some bytes.
 
     Raises:
-        ValueError: Padding, a foreign character, or unused bits that are not zero; `binascii.Error` is one too.
+        ValueError: Padding, a foreign character, or unused bits that are not zero; `msgspec.ValidationError` is one too.
     """
-    (data,) = b64url_decode_each(text.encode("ascii"))
+    if not text.isascii() or "+" in text or "/" in text or "=" in text:
+        raise ValueError("text must be base64url without padding; send it exactly as it was issued")
+    standard = text.replace("-", "+").replace("_", "/") + "=="[: -len(text) % 4]
+    data = msgspec.convert(standard, bytes)  # several times as fast as `binascii`
+    tail = len(data) % 3
+    # `convert` refuses every foreign character, but not unused bits that are set; those only fit into the last character.
+    if tail and text[-1] not in _LAST_CHARACTERS[tail]:
+        raise ValueError("text must leave unused bits zero; send it exactly as it was issued")
     return data
 
 
-def b64url_decode_each(joined: bytes) -> list[bytes]:
-    """Decode canonical base64url texts joined by `~`.
+def b64url_decode_each(texts: Iterable[str]) -> list[bytes]:
+    """Decode canonical base64url texts.
 
     Raises:
         ValueError: As in `b64url_decode`.
     """
-    if b"+" in joined or b"/" in joined or b"=" in joined:
-        raise ValueError("text must be base64url without padding; send it exactly as it was issued")
-    joined = joined.replace(b"-", b"+").replace(b"_", b"/")
-    return [_decode_standard(text) for text in joined.split(b"~")]
-
-
-def _decode_standard(text: bytes) -> bytes:
-    data = binascii.a2b_base64(text + b"=="[: -len(text) % 4], strict_mode=True)
-    tail = len(data) % 3
-    # Strict mode refuses every foreign character but not unused bits that are set; those only fit into the last group.
-    if tail and binascii.b2a_base64(data[-tail:], newline=False)[: tail + 1] != text[-tail - 1 :]:
-        raise ValueError("text must leave unused bits zero; send it exactly as it was issued")
-    return data
+    return [b64url_decode(text) for text in texts]
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------

@@ -224,6 +224,9 @@ class Standing:
         return Standing(period, Fraction(0), Fraction(0), self.ever, self.ever_delta)
 
 
+_NOTHING: Final = Standing(-(2**62), *([Fraction(0)] * 4))
+
+
 @dataclass(frozen=True, slots=True)
 class Remaining:
     """Where an account stands.
@@ -259,8 +262,7 @@ class Remaining:
     @classmethod
     def of(cls, account: Account, standing: Standing | None, at_ms: int) -> "Remaining":
         """An account at an instant, given its last charge."""
-        nothing = Standing(account.period(at_ms), *([Fraction(0)] * 4))
-        now = (standing or nothing).at(account.period(at_ms))
+        now = (standing or _NOTHING).at(account.period(at_ms))
         return cls(account, now.spent, now.delta, now.ever, now.ever_delta, at_ms, account.renews_at(at_ms))
 
 
@@ -278,31 +280,38 @@ def charge(account: Account, standing: Standing | None, asked: Amounts, at_ms: i
         EpsilonUnbounded: the account counts epsilon and the cost has none.
 
     Guarantees:
-        The result is never above the limit of the account in any component (see the module's proof note).
+        The result is never above the limit of the account in a component that the spend adds to (see the module's proof note).
     """
-    before = Remaining.of(account, standing, at_ms)
-    amount = asked.rho if account.limit.unit == "rho" else asked.epsilon
+    limit, period = account.limit, account.period(at_ms)
+    before = (standing or _NOTHING).at(period)
+    amount = asked.rho if limit.unit == "rho" else asked.epsilon
     if amount is None:
         raise EpsilonUnbounded(
             f"cost.epsilon=None must be finite for {told(account)}, which counts epsilon; "
             "ask with Laplace noise, or let the data owner give the account a limit in rho"
         )
-    for component, wanted, left in (
-        (account.limit.unit, amount, before.left),
-        ("delta", asked.delta, before.left_delta),
-    ):
-        if wanted > left:
-            raise _exceeded(before, component, wanted, left)
+    spent, delta = _sum(before.spent, amount), _sum(before.delta, asked.delta)
+    if amount and spent > limit.amount:
+        raise _exceeded(Remaining.of(account, standing, at_ms), limit.unit, amount)
+    if asked.delta and delta > limit.delta:
+        raise _exceeded(Remaining.of(account, standing, at_ms), "delta", asked.delta)
+    if account.period_ms is None:
+        return Standing(0, spent, delta, spent, delta)
     return Standing(
-        account.period(at_ms),
-        before.spent + amount,
-        before.spent_delta + asked.delta,
-        before.ever + amount,
-        before.ever_delta + asked.delta,
+        max(period, before.period),
+        spent,
+        delta,
+        _sum(before.ever, amount),
+        _sum(before.ever_delta, asked.delta),
     )
 
 
-def _exceeded(before: Remaining, component: str, asked: Fraction, left: Fraction) -> BudgetExceeded:
+def _sum(total: Fraction, more: Fraction) -> Fraction:
+    return total + more if more else total
+
+
+def _exceeded(before: Remaining, component: str, asked: Fraction) -> BudgetExceeded:
+    left = before.left_delta if component == "delta" else before.left
     way_out = f"ask for {component} of at most {shown(left)}"
     if before.renews_at_ms is not None:
         way_out += f" or wait until {before.renews_at_ms} ms UTC, when it renews"

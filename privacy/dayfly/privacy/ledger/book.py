@@ -96,12 +96,15 @@ class Book:
         ((seq,),) = self._file.rows("SELECT max(seq) FROM accounts WHERE scope = ? AND name = ?", scope, name)
         if seq is None:
             return None
-        if seq not in self._declared:
+        held = self._declared.get(seq)
+        if held is None:
             entry = opening.entry_at(self._file, seq)
-            if not isinstance(entry, Declared) or (entry.scope, entry.name) != (scope, name):
-                raise self._file.damaged(f"entry {seq} is listed as the account {scope}={name!r} and is not")
-            self._declared[seq] = Held(entry.account, account_of(entry))
-        return self._declared[seq]
+            if not isinstance(entry, Declared):
+                raise self._file.damaged(f"entry {seq} is listed as an account and is not")
+            held = self._declared[seq] = Held(entry.account, account_of(entry))
+        if (held.account.scope, held.account.name) != (scope, name):
+            raise self._file.damaged(f"entry {seq} is listed as the account {scope}={name!r} and is not")
+        return held
 
     def must_hold(self, scope: Scope, name: str) -> Held:
         """An account by name.

@@ -33,6 +33,7 @@ __all__ = [
     "charge_of",
     "decode",
     "encode",
+    "release_of",
     "standing_of",
 ]
 
@@ -193,6 +194,18 @@ def charge_of(account: int, standing: Standing) -> Charge:
         written(standing.ever),
         written(standing.ever_delta),
     )
+
+
+def release_of(entry: Spent) -> bytes:
+    """The release id of a spend.
+
+    Raises:
+        LedgerDamaged: it is not hexadecimal.
+    """
+    try:
+        return bytes.fromhex(entry.release_id)
+    except ValueError as error:
+        raise _damaged(entry.seq, f"release_id={entry.release_id!r:.80} is not hexadecimal") from error
 
 
 def standing_of(entry: Spent, account: int) -> Standing:

@@ -98,6 +98,7 @@ class LedgerFile:
 
     def __init__(self, path: Path, *, busy_seconds: float) -> None:
         self._path = path
+        self._busy_seconds = busy_seconds
         self._identity: tuple[int, int] | None = None
         if not path.exists():
             raise LedgerMissing(
@@ -125,6 +126,20 @@ class LedgerFile:
             raise LedgerUnwritable(
                 f"path={path.name!r} must be in a folder that can be written ({error.strerror}); change its rights"
             ) from error
+
+    def another(self) -> "LedgerFile":
+        """A second connection, for long readings beside the writing.
+
+        Raises:
+            LedgerError: the file at the path can no longer be recognised.
+        """
+        file = LedgerFile(self._path, busy_seconds=self._busy_seconds)
+        try:
+            file.recognise()
+        except BaseException:
+            file.close()
+            raise
+        return file
 
     def empty(self) -> bool:
         """Whether nothing was ever written."""

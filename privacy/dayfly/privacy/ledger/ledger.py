@@ -27,7 +27,7 @@ What can be detected, and what cannot.
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -219,16 +219,20 @@ class Ledger:
             return self._book.head
 
     def verify(self) -> Head:
-        """Walk the whole chain and add everything up again.
+        """Walk the whole chain and add everything up again; others may spend meanwhile.
 
         Returns:
             The head that was reached.
 
         Raises:
             LedgerDamaged: the first entry that does not hold, or damage of the file.
+            LedgerRolledBack: it lacks what this process saw of it.
         """
-        with self._reading():
-            return walk.verify(self._file)
+        with self._usable():
+            file, seen = self._file.another(), self._book.head
+        with closing(file), file.reading():
+            Book(file, seen).refresh()
+            return walk.verify(file)
 
     def close(self) -> None:
         """Close; further calls raise. A forked child's copy is only forgotten."""

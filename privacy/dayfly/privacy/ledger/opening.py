@@ -6,7 +6,7 @@ from pathlib import Path
 from dayfly.privacy.errors import LedgerDamaged, LedgerRolledBack, LedgerVersion
 
 from .anchor import Anchor
-from .entries import FORMAT_VERSION, ZERO, Entry, Genesis, Head, Spent, decode, encode
+from .entries import FORMAT_VERSION, ZERO, Entry, Genesis, Head, Spent, decode, encode, release_of
 from .file import LedgerFile
 
 __all__ = ["entry_at", "must_hold", "new_genesis", "newest", "open_files"]
@@ -98,11 +98,16 @@ def must_hold(file: LedgerFile, head: Head, once: Head, who: str) -> None:
     if head == once:
         return
     found = file.rows("SELECT digest FROM entries WHERE seq = ?", once.entries)
-    if not found or found[0][0].hex() != once.sha256:
+    if not found or _hexadecimal(found[0][0]) != once.sha256:
         raise LedgerRolledBack(
             f"entries={head.entries} must include entry {once.entries} {once.sha256[:16]}…, {who}; an older or other copy "
             "stands in its place: restore the newest copy with its -wal file, or treat the missing spends as spent"
         )
+
+
+def _hexadecimal(digest: object) -> str:
+    """Of what stands where a digest should."""
+    return digest.hex() if isinstance(digest, bytes) else ""
 
 
 def _peek(path: Path, busy_seconds: float) -> None:
@@ -171,14 +176,13 @@ def _check_tail(file: LedgerFile, entry: Entry) -> None:
     """The last entry continues the one before, and is listed where later spends look for it."""
     if entry.seq > 1:
         found = file.rows("SELECT digest FROM entries WHERE seq = ?", entry.seq - 1)
-        if not found or found[0][0].hex() != entry.prev:
+        if not found or _hexadecimal(found[0][0]) != entry.prev:
             raise file.damaged(f"entry {entry.seq} does not continue entry {entry.seq - 1}")
     if isinstance(entry, Spent):
         for one in entry.charges:
             if file.rows("SELECT max(seq) FROM charged WHERE account = ?", one.account) != [(entry.seq,)]:
                 raise file.damaged(f"entry {entry.seq} is not listed as the newest of account {one.account}")
-        release = bytes.fromhex(entry.release_id)
-        if file.rows("SELECT seq FROM releases WHERE release_id = ?", release) != [(entry.seq,)]:
+        if file.rows("SELECT seq FROM releases WHERE release_id = ?", release_of(entry)) != [(entry.seq,)]:
             raise file.damaged(f"entry {entry.seq} is not listed by its release id")
 
 

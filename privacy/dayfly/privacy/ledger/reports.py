@@ -8,7 +8,7 @@ from dayfly.privacy.errors import InvalidArgument
 
 from .accounts import Remaining, Scope
 from .amounts import shown
-from .entries import Spent, amounts_of, decode
+from .entries import Spent, amounts_of, decode, release_of
 from .file import LedgerFile
 from .values import BudgetRow, Odometer, Spending
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["budget_rows", "history", "odometer"]
 
 _ENTRIES = "SELECT seq, body, digest FROM entries"
+_CHARGED = "SELECT seq, body, digest FROM charged CROSS JOIN entries USING (seq) WHERE account = ? ORDER BY charged.seq DESC"
 
 
 def history(file: LedgerFile, *, account: int | None, newest: int | None) -> list[Spending]:
     """Spends, oldest first; see `Ledger.history`."""
-    chosen = "" if account is None else "WHERE seq IN (SELECT seq FROM charged WHERE account = ?)"
-    statement = f"{_ENTRIES} {chosen} ORDER BY seq DESC"
+    statement = f"{_ENTRIES} ORDER BY seq DESC" if account is None else _CHARGED
     found: list[Spending] = []
     for entry in _spends(file, statement, () if account is None else (account,)):
         if newest is not None and len(found) >= newest:
@@ -32,7 +32,7 @@ def history(file: LedgerFile, *, account: int | None, newest: int | None) -> lis
             Spending(
                 entry.seq,
                 entry.at_ms,
-                bytes.fromhex(entry.release_id),
+                release_of(entry),
                 entry.analyst,
                 entry.data_set,
                 entry.purpose,

@@ -15,6 +15,7 @@ from .entries import (
     charge_of,
     decode,
     encode,
+    release_of,
 )
 from .file import LedgerFile
 
@@ -85,7 +86,7 @@ class _Walk:
                 self._must_list("charged", "account = ? AND seq = ?", entry, number)
         if tuple(charges) != entry.charges:
             raise _damaged(entry.seq, "its totals are not those before it plus its cost")
-        self._must_list("releases", "release_id = ? AND seq = ?", entry, bytes.fromhex(entry.release_id))
+        self._must_list("releases", "release_id = ? AND seq = ?", entry, release_of(entry))
 
     def _charge(self, entry: Spent, number: int, asked: Amounts) -> Standing:
         try:
@@ -109,7 +110,7 @@ def verify(file: LedgerFile) -> Head:
     """
     problems = file.rows("PRAGMA integrity_check(1)")
     if problems != [("ok",)]:
-        raise file.damaged(f"SQLite finds {problems[0][0]}")
+        raise file.damaged(f"SQLite finds: {' '.join(str(problems[0][0]).split())}")
     walk = _Walk(file)
     for seq, body, digest in file.each("SELECT seq, body, digest FROM entries ORDER BY seq"):
         walk.step(seq, body, digest)

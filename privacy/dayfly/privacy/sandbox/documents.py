@@ -24,7 +24,7 @@ _LONGEST: Final = 1 << 20
 class _Loader(yaml.SafeLoader):
     """Safe YAML without guesses: NO is a text, a date is a text; no aliases, no key twice."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]  # a class variable there too
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Refuse aliases."""
@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes what `_Loader` would take for something else."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]  # a class variable there too
 
 
 for _tag, _pattern, _first in (
@@ -53,7 +53,9 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|", ["~", "n", ""]),
 ):
     for _side in (_Loader, _Dumper):
-        _side.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+        _side.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), list(_first)
+        )
 
 
 class QueryDocument(
@@ -104,9 +106,11 @@ def parse_document(text: str | bytes) -> QueryDocument:
         InvalidQuery: it is none; the message names the place.
     """
     if len(text) > _LONGEST:
-        raise InvalidQuery(f"document of {len(text)} characters must have at most {_LONGEST}; ask less at once")
+        raise InvalidQuery(
+            f"document of {len(text)} characters must have at most {_LONGEST}; ask less at once"
+        )
     try:
-        found: Any = yaml.load(text, _Loader)  # noqa: S506 - a safe loader with fewer guesses
+        found = _read(text if isinstance(text, str) else text.decode())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InvalidQuery(f"document must be YAML or JSON ({_one_line(error)}); check its syntax") from None
     try:
@@ -114,8 +118,24 @@ def parse_document(text: str | bytes) -> QueryDocument:
     except msgspec.ValidationError as error:
         raise InvalidQuery(f"document must be a query ({error}); `query_schema()` describes one") from None
     if document.format != _FORMAT:
-        raise InvalidQuery(f"format={document.format!r} must be {_FORMAT!r}; read it with the release that wrote it")
+        raise InvalidQuery(
+            f"format={document.format!r} must be {_FORMAT!r}; read it with the release that wrote it"
+        )
     return msgspec.structs.replace(document, query=canonical(document.query))
+
+
+def _read(text: str) -> Any:
+    """JSON where it begins like an object, else YAML."""
+    if text.lstrip().startswith("{"):
+        return json.loads(text, object_pairs_hook=_pairs)
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader with fewer guesses
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 def _one_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ import msgspec
 
 from dayfly.privacy.errors import InvalidQuery
 
-from .language import Expression, Scalar, literal, text_from
+from .language import Expression, literal, text_from
 from .numbers import Number
 from .queries import (
     Count,
@@ -110,7 +110,8 @@ class Fluent:
 
         Args:
             column: The column.
-            keys, edges: As for `group_by`; one of them must be given.
+            keys: As for `group_by`; these or edges must be given.
+            edges: As for `group_by`.
 
         Raises:
             InvalidQuery: neither is given.
@@ -155,25 +156,19 @@ class Fluent:
         self, column: str, *, lower: Number, upper: Number, step: Number | None = None, name: str = ""
     ) -> Self:
         """Sum of a column; one customer adds a total within [lower, upper] to one group."""
-        return self._measure(
-            Sum(column=column, lower=lower, upper=upper, step=step, name=name)
-        )
+        return self._measure(Sum(column=column, lower=lower, upper=upper, step=step, name=name))
 
     def mean(
         self, column: str, *, lower: Number, upper: Number, step: Number | None = None, name: str = ""
     ) -> Self:
         """Mean of a column whose values are clamped to [lower, upper]."""
-        return self._measure(
-            Mean(column=column, lower=lower, upper=upper, step=step, name=name)
-        )
+        return self._measure(Mean(column=column, lower=lower, upper=upper, step=step, name=name))
 
     def variance(
         self, column: str, *, lower: Number, upper: Number, step: Number | None = None, name: str = ""
     ) -> Self:
         """Population variance of a column whose values are clamped to [lower, upper]."""
-        return self._measure(
-            Variance(column=column, lower=lower, upper=upper, step=step, name=name)
-        )
+        return self._measure(Variance(column=column, lower=lower, upper=upper, step=step, name=name))
 
     def quantiles(
         self,
@@ -198,9 +193,7 @@ class Fluent:
 
     def distinct(self, column: str, *, values_per_customer: int, name: str = "") -> Self:
         """Number of distinct values of a column; of one customer at most `values_per_customer` of them count."""
-        return self._measure(
-            Distinct(column=column, values_per_customer=values_per_customer, name=name)
-        )
+        return self._measure(Distinct(column=column, values_per_customer=values_per_customer, name=name))
 
     def top_k(self, groups: int, *, by: str = "") -> Self:
         """Show only the groups with the largest released values of a column; the loss is that of releasing all."""
@@ -208,7 +201,11 @@ class Fluent:
 
 
 def _per_customer_value(name: str, value: str | tuple[str, str]) -> PerCustomerValue:
-    made = {"function": value} if isinstance(value, str) else dict(zip(("function", "column"), value, strict=False))
+    made = (
+        {"function": value}
+        if isinstance(value, str)
+        else dict(zip(("function", "column"), value, strict=False))
+    )
     try:
         return msgspec.convert(made, PerCustomerValue)
     except msgspec.ValidationError:
@@ -226,7 +223,9 @@ def calendar_keys(unit: Literal["day", "week", "month"], first: date, last: date
     """
     start, end = (one.date() if isinstance(one, datetime) else one for one in (first, last))
     if end < start or unit not in {"day", "week", "month"}:
-        raise InvalidQuery(f"unit={unit!r} first={start} last={end} must be day, week or month, in order; check them")
+        raise InvalidQuery(
+            f"unit={unit!r} first={start} last={end} must be day, week or month, in order; check them"
+        )
     if unit == "month":
         months = range(start.year * 12 + start.month - 1, end.year * 12 + end.month)
         return tuple(date(month // 12, month % 12 + 1, 1).isoformat() for month in months)

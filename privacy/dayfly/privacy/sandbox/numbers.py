@@ -42,11 +42,15 @@ def exact(value: "Number | Fraction | Decimal", name: str) -> Fraction:
 
 
 def _fraction(text: str, name: str) -> Fraction:
-    wrong = InvalidQuery(f"{name}={text[:_LONGEST]!r} must be a finite number; write one such as 0.5 or '1/3'")
+    wrong = InvalidQuery(
+        f"{name}={text[:_LONGEST]!r} must be a finite number; write one such as 0.5 or '1/3'"
+    )
     if len(text) > _LONGEST:
         raise wrong
     try:
-        if "/" not in text and abs(Decimal(text).adjusted()) > _EXPONENT:  # a huge exponent would fill the memory
+        if (
+            "/" not in text and abs(Decimal(text).adjusted()) > _EXPONENT
+        ):  # a huge exponent would fill the memory
             raise wrong
         return Fraction(text)
     except (ValueError, ZeroDivisionError, InvalidOperation):
@@ -109,11 +113,15 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
             return Fraction(0)
         delta = exact(self.delta, "delta")
         if not 0 <= delta < 1:
-            raise InvalidQuery(f"delta={self.delta!r} must lie in [0, 1); take one below 1 / number of customers")
+            raise InvalidQuery(
+                f"delta={self.delta!r} must lie in [0, 1); take one below 1 / number of customers"
+            )
         return delta
 
 
 def _above_zero(value: Fraction, name: str) -> Fraction:
     if value <= 0:
-        raise InvalidQuery(f"{name}={float(value)!r} must be > 0; less loss means more noise, none is impossible")
+        raise InvalidQuery(
+            f"{name}={float(value)!r} must be > 0; less loss means more noise, none is impossible"
+        )
     return value

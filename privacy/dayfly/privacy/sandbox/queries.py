@@ -26,6 +26,7 @@ __all__ = [
     "Variance",
     "Where",
     "label_of",
+    "output_columns",
 ]
 
 
@@ -169,7 +170,7 @@ class Variance(_Measure, tag_field="measure", tag="variance", frozen=True, kw_on
     step: Number | None = None
 
 
-class Quantiles(_Measure, tag_field="measure", tag="quantiles", frozen=True, kw_only=True):
+class Quantiles(_Measure, tag_field="measure", tag="quantile", frozen=True, kw_only=True):
     """Quantiles of a column, from a noisy tree of counts over equal bins between the bounds.
 
     Attributes:
@@ -207,6 +208,14 @@ def label_of(measure: Measure) -> str:
         return measure.name
     kind = measure.__struct_config__.tag
     return str(kind) if isinstance(measure, Count | Customers) else f"{measure.column}_{kind}"
+
+
+def output_columns(measure: Measure) -> tuple[str, ...]:
+    """Names of the columns of the answer that a measure gives, without their intervals."""
+    label = label_of(measure)
+    return (
+        tuple(f"{label}_{one:g}" for one in measure.quantiles) if isinstance(measure, Quantiles) else (label,)
+    )
 
 
 class Top(_Part, frozen=True, kw_only=True):

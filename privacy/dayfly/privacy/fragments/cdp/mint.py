@@ -37,7 +37,7 @@ class _Draft(msgspec.Struct, gc=False):
     signing_key: SigningKey
     random: Drawn
     payload: bytes = b""
-    token: bytes = b""
+    token: str = ""
     token_hash: bytes = b""
 
 
@@ -183,13 +183,13 @@ class Mint:
 
     def _sign(self, draft: _Draft) -> _Draft | FragmentError:
         try:
-            draft.token, draft.token_hash = finish_token(
-                draft.order.profile, draft.payload, draft.signing_key
-            )
+            token, draft.token_hash = finish_token(draft.order.profile, draft.payload, draft.signing_key)
         except InvalidOrder as refusal:
             with self._state.lock:
                 self._state.unreported.extend(self._state.destroy([draft.entry], DestroyReason.ABORTED))
             return refusal
+        # What is done with goes at once: a batch then lives in a third of the memory, which the next one finds warm.
+        draft.token, draft.payload = token.decode("ascii"), b""
         return draft
 
     def _publish(self, draft: _Draft) -> Fragment | FragmentError:
@@ -204,7 +204,7 @@ class Mint:
             state.unreported.extend(state.supersede_orders(order.supersedes))
         state.tell("minted", jti=entry.jti, order_id=order.order_id)
         return Fragment(
-            token=token.decode("ascii"),
+            token=token,
             jti=entry.jti,
             order_id=order.order_id,
             audience=order.audience,

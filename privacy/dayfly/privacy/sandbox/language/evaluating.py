@@ -96,6 +96,8 @@ def _arithmetic(operator: str, left: Any, right: Any) -> Any:
 
 
 def _without_nan(values: Any) -> Any:
+    if not isinstance(values, pa.Scalar) and not pc.any(pc.is_nan(values)).as_py():
+        return values  # no copy of a column that needs none
     return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
 
 
@@ -134,7 +136,9 @@ def _constants(kind: pa.DataType, constants: tuple[Scalar, ...]) -> Any:
         return pa.array([instant_of(str(value)) for value in constants], pa.int64()).cast(_TIME)
     if pa.types.is_integer(kind):  # what a type cannot hold is in no column of it
         least, most = _limits(kind)
-        whole = [int(value) for value in constants if not isinstance(value, str) and value == math.floor(value)]
+        whole = [
+            int(value) for value in constants if not isinstance(value, str) and value == math.floor(value)
+        ]
         return pa.array([value for value in whole if least <= value <= most], kind)
     if pa.types.is_floating(kind):
         return pa.array([float(value) for value in constants], kind)
@@ -143,7 +147,11 @@ def _constants(kind: pa.DataType, constants: tuple[Scalar, ...]) -> Any:
 
 def _limits(kind: pa.DataType) -> tuple[int, int]:
     bits = kind.bit_width
-    return (0, (1 << bits) - 1) if pa.types.is_unsigned_integer(kind) else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    return (
+        (0, (1 << bits) - 1)
+        if pa.types.is_unsigned_integer(kind)
+        else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    )
 
 
 def _call(node: Call, values: Any) -> Any:

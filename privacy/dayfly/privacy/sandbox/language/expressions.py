@@ -104,9 +104,17 @@ class Call:
 
 Node: TypeAlias = Column | Literal | Unary | Binary | IsIn | Call
 
-_STRENGTH: Final = {"or": 1, "and": 2, "not": 3, "in": 4, "+": 5, "-": 5, "*": 6, "/": 6, "neg": 7} | dict.fromkeys(
-    COMPARISONS, 4
-)
+_STRENGTH: Final = {
+    "or": 1,
+    "and": 2,
+    "not": 3,
+    "in": 4,
+    "+": 5,
+    "-": 5,
+    "*": 6,
+    "/": 6,
+    "neg": 7,
+} | dict.fromkeys(COMPARISONS, 4)
 _ATOM: Final = 9
 
 
@@ -153,8 +161,44 @@ def _constant(value: Scalar) -> str:
 
 
 _RESERVED: Final = frozenset(
-    "and as assert async await break class continue def del elif else except finally for from global if import in is "
-    "lambda nonlocal not or pass raise return try while with yield True False None col".split()
+    [
+        "and",
+        "as",
+        "assert",
+        "async",
+        "await",
+        "break",
+        "class",
+        "continue",
+        "def",
+        "del",
+        "elif",
+        "else",
+        "except",
+        "finally",
+        "for",
+        "from",
+        "global",
+        "if",
+        "import",
+        "in",
+        "is",
+        "lambda",
+        "nonlocal",
+        "not",
+        "or",
+        "pass",
+        "raise",
+        "return",
+        "try",
+        "while",
+        "with",
+        "yield",
+        "True",
+        "False",
+        "None",
+        "col",
+    ]
 )
 
 
@@ -178,7 +222,9 @@ def literal(value: object) -> Scalar:
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidQuery(f"constant={value!r} must be a finite number; compare with a number, or use is_null()")
+        raise InvalidQuery(
+            f"constant={value!r} must be a finite number; compare with a number, or use is_null()"
+        )
     if isinstance(value, bool | int | float | str):
         return value
     raise InvalidQuery(

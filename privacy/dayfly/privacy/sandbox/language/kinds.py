@@ -9,7 +9,19 @@ import pyarrow as pa
 
 from dayfly.privacy.errors import InvalidQuery
 
-from .expressions import ARITHMETIC, COMPARISONS, UNITS, Binary, Call, Column, IsIn, Literal, Node, Unary, text_of
+from .expressions import (
+    ARITHMETIC,
+    COMPARISONS,
+    UNITS,
+    Binary,
+    Call,
+    Column,
+    IsIn,
+    Literal,
+    Node,
+    Unary,
+    text_of,
+)
 
 __all__ = ["Kind", "instant_of", "kind_of", "kind_of_arrow", "known_column"]
 
@@ -119,7 +131,9 @@ def _constant(value: object) -> Kind:
 
 
 def _refuse(node: Node, wanted: str, found: Kind) -> NoReturn:
-    raise InvalidQuery(f"expression={text_of(node)!r} must work on {wanted}, not on {found}; change the operand")
+    raise InvalidQuery(
+        f"expression={text_of(node)!r} must work on {wanted}, not on {found}; change the operand"
+    )
 
 
 def _binary(node: Binary, left: Kind, right: Kind) -> Kind:
@@ -167,13 +181,7 @@ def _call(node: Call, operand: Kind) -> Kind:
     if name == "is_null":
         return Kind.BOOL
     if name == "fill_null":
-        found = _constant(node.arguments[0])
-        if operand is Kind.TIME and isinstance(node.arguments[0], str):
-            instant_of(node.arguments[0])
-            return Kind.TIME
-        if found is operand or (found.numeric and operand.numeric):
-            return operand if found is operand else Kind.NUMBER
-        _refuse(node, f"a constant of kind {operand}", found)
+        return _filled(node, operand)
     if name == "abs":
         return Kind.NUMBER if operand.numeric else _refuse(node, "a number", operand)
     if name == "truncate":
@@ -185,3 +193,14 @@ def _call(node: Call, operand: Kind) -> Kind:
     if name in _ONE_TEXT and not isinstance(node.arguments[0], str):
         _refuse(node, "a constant text", _constant(node.arguments[0]))
     return _TEXT_FUNCTIONS[name]
+
+
+def _filled(node: Call, operand: Kind) -> Kind:
+    value = node.arguments[0]
+    found = _constant(value)
+    if operand is Kind.TIME and isinstance(value, str):
+        instant_of(value)
+        return Kind.TIME
+    if found is operand or (found.numeric and operand.numeric):
+        return operand if found is operand else Kind.NUMBER
+    _refuse(node, f"a constant of kind {operand}", found)

@@ -6,7 +6,19 @@ from typing import Final
 
 from dayfly.privacy.errors import InvalidQuery
 
-from .expressions import FUNCTIONS, Binary, Call, Column, Expression, IsIn, Literal, Node, Scalar, Unary, text_of
+from .expressions import (
+    FUNCTIONS,
+    Binary,
+    Call,
+    Column,
+    Expression,
+    IsIn,
+    Literal,
+    Node,
+    Scalar,
+    Unary,
+    text_of,
+)
 
 __all__ = ["parse", "text_from"]
 

@@ -1,0 +1,426 @@
+"""`Sandbox`: the only handle on customers' rows that an analyst gets.
+
+The order of a release is fixed: check and plan without reading a row; spend in the ledger, durably; read and bound; draw
+noise; answer. What is refused is refused before the spend, from public facts. Nothing after the spend gives it back.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Final, NoReturn
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dayfly.privacy.bounding.salts import SALT_BYTES
+from dayfly.privacy.errors import InvalidQuery, ReleaseFailed
+from dayfly.privacy.ledger import Ledger, Receipt, Remaining, Spend
+from dayfly.privacy.noise import NoiseSource
+
+from .answering import Exact, exact_parts
+from .checking import check
+from .contributing import Contributions, contribution_query, workload_of
+from .documents import QueryDocument, canonical, parse_document
+from .explaining import Explanation, explain
+from .finishing import estimates, table_of
+from .fluent import Fluent
+from .frames import frame_of
+from .groups import groups_of
+from .intervals import half_width
+from .numbers import Budget, Number
+from .parts import Part, Role
+from .planning import NoisyPart, Plan, plan
+from .preview import Preview, preview
+from .queries import Query, output_columns
+from .results import Release, lineage_of
+from .sources import Source
+from .suggesting import Suggestion, suggest
+from .workloads import Workload
+
+__all__ = ["Sandbox", "SandboxQuery"]
+
+_RELEASE_ID_BYTES: Final = 16
+_PLANS_KEPT: Final = 256
+
+
+class Sandbox:
+    """Differentially private answers about the customers of some sources, paid from a ledger.
+
+    Args:
+        ledger: Where every loss is written before its noise is drawn.
+        sources: By the names that queries use.
+        analyst: Who asks; an account of the ledger.
+        purpose: What for, dotted; an account of the ledger covers it.
+        noise: Where noise comes from; OpenDP where none is given.
+        random_bytes: Source of salts and release ids.
+
+    Guarantees:
+        Claim: all releases together are differentially private, for one customer added or removed, with the losses that the
+        ledger charged. Assumes: each row is of the customer whom its customer column names; the caller gives analysts this
+        object and not the tables behind it. Errors, representations, previews and explanations are made from the query, the
+        schema and the ledger alone. The duration of a release is not protected.
+    """
+
+    __slots__ = ("_ledger", "_noise", "_plans", "_random_bytes", "_sources", "analyst", "purpose")
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        sources: Mapping[str, Source],
+        analyst: str,
+        purpose: str,
+        noise: NoiseSource | None = None,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._ledger: Final = ledger
+        self._sources: Final = dict(sources)
+        self._noise = noise
+        self._random_bytes: Final = random_bytes
+        self._plans: Final[OrderedDict[bytes, Plan]] = OrderedDict()
+        self.analyst: Final = analyst
+        self.purpose: Final = purpose
+
+    def __repr__(self) -> str:
+        return f"Sandbox(sources={sorted(self._sources)}, analyst={self.analyst!r}, purpose={self.purpose!r})"
+
+    def schema(self, source: str) -> Mapping[str, str]:
+        """Names and kinds of the columns of a source.
+
+        Raises:
+            InvalidQuery: there is no such source.
+        """
+        return {name: str(kind) for name, kind in self._source(source).schema.items()}
+
+    def query(self, source: str | Query) -> "SandboxQuery":
+        """Begin a query of a source, or take one that is written already.
+
+        Raises:
+            InvalidQuery: there is no such source.
+        """
+        query = Query(source=source) if isinstance(source, str) else source
+        self._source(query.source)
+        return SandboxQuery(self, query)
+
+    def ask(
+        self,
+        document: str | bytes | QueryDocument,
+        *,
+        confidence: float = 0.95,
+        release_id: bytes | None = None,
+    ) -> Release:
+        """Answer a YAML or JSON document that states its budget.
+
+        Raises:
+            InvalidQuery: it is none, or states no budget.
+            LedgerError, ReleaseFailed: as `SandboxQuery.release`.
+        """
+        found = document if isinstance(document, QueryDocument) else parse_document(document)
+        if found.budget is None:
+            raise InvalidQuery(
+                "budget=<none> must be in a document that is to be answered; add `budget: {epsilon: ...}`"
+            )
+        return self._release(found.query, found.budget, confidence, release_id)
+
+    def remaining(self) -> list[Remaining]:
+        """The accounts of the ledger that are this analyst's, this purpose's, or of the sources' data sets."""
+        purposes = {self.purpose[: len(self.purpose) - cut] for cut in range(len(self.purpose))}
+        mine = {("analyst", self.analyst), *(("purpose", name) for name in purposes)}
+        mine |= {("data_set", source.data_set or name) for name, source in self._sources.items()}
+        return [one for one in self._ledger.accounts() if (one.account.scope, one.account.name) in mine]
+
+    # --- the order of a release ----------------------------------------------------------------------------------------
+
+    def _source(self, name: str) -> Source:
+        if name not in self._sources:
+            raise InvalidQuery(
+                f"source={name!r} must be one of {', '.join(sorted(self._sources))}; check the name"
+            )
+        return self._sources[name]
+
+    def _plan(self, query: Query, budget: Budget) -> Plan:
+        """The plan of a query; the most recent ones are kept, because dashboards ask the same again."""
+        key = msgspec.msgpack.encode((query, budget))
+        found = self._plans.get(key)
+        if found is None:
+            found = plan(check(canonical(query), self._source(query.source).schema), budget)
+            self._plans[key] = found
+            while len(self._plans) > _PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return found
+
+    def _release(self, query: Query, budget: Budget, confidence: float, release_id: bytes | None) -> Release:
+        alpha = _alpha(confidence)
+        planned = self._plan(query, budget)
+        source = self._source(query.source)
+        data_set = source.data_set or query.source
+        lineage = {"data_set": data_set, "analyst": self.analyst, "purpose": self.purpose}
+        receipt = self._spend(planned, lineage, release_id)
+        table, failed = None, ""
+        try:
+            table = self._answer(planned, source, alpha)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its text could hold a value of a row
+            failed = type(error).__name__
+        if table is None:
+            _fail(receipt, failed)
+        asked = planned.checked.query
+        return Release(
+            table=table,
+            columns=tuple(name for measure in asked.measures for name in output_columns(measure)),
+            confidence=confidence,
+            loss=planned.cost,
+            receipt=receipt,
+            explanation=explain(planned),
+            lineage=lineage_of(planned.digest, receipt, **lineage),
+            document=QueryDocument(query=asked, budget=budget),
+        )
+
+    def _spend(self, planned: Plan, lineage: Mapping[str, str], release_id: bytes | None) -> Receipt:
+        receipt = self._ledger.spend(
+            Spend(
+                **lineage,
+                cost=planned.cost,
+                what=f"query {planned.digest}",
+                release_id=self._random_bytes(_RELEASE_ID_BYTES) if release_id is None else release_id,
+            )
+        )
+        if not receipt.fresh:
+            raise ReleaseFailed(
+                f"release_id={receipt.release_id.hex()} must be new, because its answer was drawn before and a second one would "
+                "cost again; use the first answer, or ask with another id"
+            )
+        return receipt
+
+    def _answer(self, planned: Plan, source: Source, alpha: float) -> pa.Table:
+        query = planned.checked.query
+        salt = self._random_bytes(SALT_BYTES)
+        frame = frame_of(source, query.steps)
+        groups = groups_of(frame, query.group_by, planned.checked.columns)
+        exact = exact_parts(planned.parts, frame, groups, method=query.bound.method, salt=salt)
+        keys = groups.keys
+        shown: NDArray[np.int64] | None = None
+        noisy: Exact = {}
+        if planned.selection is not None:
+            shown, noisy[planned.selection.part] = self._selected(planned.selection, exact)
+            keys = keys.take(pa.array(shown))
+        for part, one in planned.parts.items():
+            if part.role is not Role.KEYS:
+                noisy[part] = self._noised(one, exact[part] if shown is None else exact[part][shown])
+        return table_of(keys, estimates(planned, noisy, alpha), planned)
+
+    def _noise_source(self) -> NoiseSource:
+        if self._noise is None:
+            from dayfly.privacy.noise import OpenDpNoise  # noqa: PLC0415 - importing OpenDP takes half a second
+
+            self._noise = OpenDpNoise()
+        return self._noise
+
+    def _noised(self, one: NoisyPart, exact: NDArray[np.int64]) -> NDArray[np.int64]:
+        values, changed = np.ascontiguousarray(exact.reshape(-1)), one.part.sensitivity
+        if one.mechanism == "laplace":
+            noisy = self._noise_source().laplace(values, one.scale, l1=changed.l1)
+        else:
+            noisy = self._noise_source().gaussian(values, one.scale, l2_squared=changed.l2_squared)
+        return noisy.reshape(exact.shape)
+
+    def _selected(
+        self, one: NoisyPart, exact: Mapping[Part, NDArray[np.int64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Codes of the groups that are shown, ascending, and their noisy customers."""
+        counts, changed = exact[one.part], one.part.sensitivity
+        there = {int(code): int(counts[code]) for code in np.flatnonzero(counts)}
+        if one.mechanism == "laplace":
+            kept = self._noise_source().laplace_threshold(
+                there, one.scale, one.threshold, sensitivity=(changed.l0, changed.l1, changed.linf)
+            )
+        else:
+            kept = self._noise_source().gaussian_threshold(
+                there, one.scale, one.threshold, sensitivity=(changed.l0, changed.l2_squared, changed.linf)
+            )
+        codes = np.array(sorted(kept), np.int64)
+        return codes, np.array([kept[int(code)] for code in codes], np.int64)
+
+
+class SandboxQuery(Fluent):
+    """A query of a sandbox, written step by step; each method returns a new one.
+
+    Example:
+        ``sandbox.query("orders").where(col("quantity") > 0).group_by("country", keys=["France"]).bound(groups_per_customer=1,
+        rows_per_group=20).count().release(epsilon="0.5")``
+    """
+
+    __slots__ = ("_sandbox", "query")
+
+    def __init__(self, sandbox: Sandbox, query: Query) -> None:
+        self._sandbox: Final = sandbox
+        self.query: Final = query
+
+    def __repr__(self) -> str:
+        return f"SandboxQuery({self.query!r})"
+
+    def _query(self) -> Query:
+        return self.query
+
+    def _with(self, query: Query) -> "SandboxQuery":
+        return SandboxQuery(self._sandbox, query)
+
+    def release(
+        self,
+        *,
+        epsilon: Number | Fraction | None = None,
+        delta: Number | Fraction | None = None,
+        rho: Number | Fraction | None = None,
+        shares: Mapping[str, Number | Fraction] | None = None,
+        confidence: float = 0.95,
+        release_id: bytes | None = None,
+    ) -> Release:
+        """Pay, and get the answer.
+
+        Args:
+            epsilon: What it may cost, in pure DP, or with `delta` in approximate DP. ``"0.1"`` and ``0.1`` are one tenth.
+            delta: Probability with which that may fail; needed for unknown keys.
+            rho: What it may cost in zero-concentrated DP, instead of `epsilon`.
+            shares: Weights of columns in the split of the budget, by name; 1 where none is given.
+            confidence: Of the intervals.
+            release_id: 8 to 64 bytes that name this release; a second release under the same name is refused and costs nothing.
+
+        Raises:
+            InvalidQuery: query or budget break a rule; nothing is spent.
+            LedgerError: the ledger says no (`BudgetExceeded`, `AccountMissing`, ...); nothing is spent.
+            ReleaseFailed: it was paid for and could not be finished.
+        """
+        budget = budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=shares)
+        return self._sandbox._release(self.query, budget, confidence, release_id)  # noqa: SLF001 - one handle in two classes
+
+    def explain(
+        self,
+        *,
+        epsilon: Number | Fraction | None = None,
+        delta: Number | Fraction | None = None,
+        rho: Number | Fraction | None = None,
+        shares: Mapping[str, Number | Fraction] | None = None,
+    ) -> Explanation:
+        """How it would be answered; reads no row, spends nothing. Arguments and errors as `release`."""
+        budget = budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=shares)
+        return explain(self._sandbox._plan(self.query, budget))  # noqa: SLF001 - as in `release`
+
+    def preview(
+        self,
+        *,
+        epsilon: Number | Fraction | None = None,
+        delta: Number | Fraction | None = None,
+        rho: Number | Fraction | None = None,
+        shares: Mapping[str, Number | Fraction] | None = None,
+        workload: Workload | None = None,
+        confidence: float = 0.95,
+    ) -> Preview:
+        """How far off the answer would be; reads no row, spends nothing.
+
+        Args:
+            epsilon: As for `release`.
+            delta: As for `release`.
+            rho: As for `release`.
+            shares: As for `release`.
+            workload: What is known or assumed about how customers contribute: without it only the noise is told.
+            confidence: As for `release`.
+
+        Raises:
+            InvalidQuery: query or budget break a rule.
+        """
+        budget = budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=shares)
+        planned = self._sandbox._plan(self.query, budget)  # noqa: SLF001 - as in `release`
+        return preview(planned, workload, alpha=_alpha(confidence))
+
+    def suggest(
+        self,
+        *,
+        workload: Workload,
+        epsilon: Number | Fraction | None = None,
+        delta: Number | Fraction | None = None,
+        rho: Number | Fraction | None = None,
+        confidence: float = 0.95,
+    ) -> Suggestion:
+        """Bounds and split of the budget with the least foreseen error; reads no row, spends nothing.
+
+        Args:
+            workload: How customers contribute.
+            epsilon: As for `release`.
+            delta: As for `release`.
+            rho: As for `release`.
+            confidence: As for `release`.
+
+        Raises:
+            InvalidQuery: query or budget break a rule.
+        """
+        alpha = _alpha(confidence)
+        return suggest(
+            self.query,
+            budget_of(epsilon=epsilon, delta=delta, rho=rho, shares=None),
+            workload,
+            plan=self._sandbox._plan,  # noqa: SLF001 - as in `release`
+            preview=lambda planned, known: preview(planned, known, alpha=alpha),
+        )
+
+    def contributions(
+        self,
+        *,
+        epsilon: Number | Fraction | None = None,
+        rho: Number | Fraction | None = None,
+        most_groups: int = 64,
+        most_rows: int = 256,
+    ) -> Contributions:
+        """Pay for a histogram of customers by groups and rows per group, to choose bounds by.
+
+        Args:
+            epsilon: What it may cost.
+            rho: What it may cost, instead.
+            most_groups: Last bin of groups; customers with more are not counted.
+            most_rows: Last bin of mean rows per group.
+
+        Raises:
+            InvalidQuery: it cannot be asked, or (after it was paid) nothing stands out of the noise.
+            LedgerError, ReleaseFailed: as `release`.
+        """
+        query = contribution_query(self.query, most_groups=most_groups, most_rows=most_rows)
+        asked = SandboxQuery(self._sandbox, query)
+        budget = budget_of(epsilon=epsilon, delta=None, rho=rho, shares=None)
+        noise = next(iter(self._sandbox._plan(query, budget).parts.values())).noise  # noqa: SLF001 - as in `release`
+        release = asked.release(epsilon=epsilon, rho=rho)
+        return Contributions(release, workload_of(release, half_width(noise, 1 / (1 + release.table.num_rows))))
+
+
+def budget_of(
+    *,
+    epsilon: Number | Fraction | None,
+    delta: Number | Fraction | None,
+    rho: Number | Fraction | None,
+    shares: Mapping[str, Number | Fraction] | None,
+) -> Budget:
+    """The budget of some arguments; fractions become texts."""
+    weights = {name: _written(one) for name, one in (shares or {}).items()}
+    return Budget(
+        epsilon=None if epsilon is None else _written(epsilon),
+        delta=None if delta is None else _written(delta),
+        rho=None if rho is None else _written(rho),
+        shares=weights,
+    )
+
+
+def _written(value: Number | Fraction) -> Number:
+    return str(value) if isinstance(value, Fraction) else value
+
+
+def _alpha(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise InvalidQuery(f"confidence={confidence!r} must lie in (0, 1); 0.95 is usual")
+    return 1 - confidence
+
+
+def _fail(receipt: Receipt, kind: str) -> NoReturn:
+    raise ReleaseFailed(
+        f"release_id={receipt.release_id.hex()} must be finished and was not ({kind}); what it cost stays spent, because an "
+        "answer could have been seen; ask the data owner to look, then ask again"
+    )
