@@ -8,7 +8,11 @@
         ├── PartyFault                    a party is at fault; carries its name
         │   ├── WrongIdentity             a signature or key is not that of the registered node
         │   ├── BadMessage                cannot be read, has the wrong shape, or belongs elsewhere
-        │   └── Replayed                  seen before, or of an earlier round
+        │   ├── Replayed                  seen before, or of an earlier round
+        │   ├── InvalidData               its own data cannot be trained on
+        │   └── Declined                  it answered that it does not take part in what it was asked
+        ├── NotEstimable                  the data of all parties together do not determine the model
+        ├── NotConverged                  the model did not settle in the rounds that were agreed
         ├── Refused                       a party declines what the server asks, because it would reveal too much
         ├── TooFewParties                 fewer parties than the threshold are left; nothing was opened
         ├── RangeExceeded (ValueError)    a value does not fit the fixed-point range, so a sum could wrap around
@@ -19,8 +23,12 @@ from dayfly.privacy.errors import DayflyError
 
 __all__ = [
     "BadMessage",
+    "Declined",
     "FederationError",
+    "InvalidData",
     "InvalidSetting",
+    "NotConverged",
+    "NotEstimable",
     "PartyFault",
     "RangeExceeded",
     "Refused",
@@ -77,3 +85,22 @@ class RangeExceeded(FederationError, ValueError):  # noqa: N818 - reads as the f
 
 class SharesDisagree(FederationError):  # noqa: N818 - reads as the fact it states
     """Shares do not give back the secret that was committed to."""
+
+
+# --- training on rows of the parties' own (horizontal) ---------------------------------------------------------------
+
+
+class InvalidData(PartyFault):
+    """A party's own data cannot be trained on; raised by the party, before anything is sent."""
+
+
+class Declined(PartyFault):
+    """A party answered that it does not take part in what it was asked; carries the party's own words."""
+
+
+class NotEstimable(FederationError):  # noqa: N818 - reads as the fact it states
+    """The data of all parties together do not determine the model; names the features."""
+
+
+class NotConverged(FederationError):  # noqa: N818 - reads as the fact it states
+    """The model did not settle in the rounds that were agreed."""
