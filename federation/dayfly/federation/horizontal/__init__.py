@@ -5,7 +5,7 @@ from .glm import GlmFit, GlmSettings, RoundReport, train_glm
 from .messages import GlmSpec
 from .party import ChannelParty, Workload
 from .session import SecureSession, SecureSum
-from .sums import GlmWorkload
+from .workload import GlmWorkload
 
 __all__ = [
     "ChannelParty",

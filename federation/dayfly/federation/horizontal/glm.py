@@ -29,6 +29,7 @@ from dayfly.federation.wire import Caller
 __all__ = ["GlmFit", "GlmSettings", "RoundReport", "train_glm"]
 
 Floats = NDArray[np.float64]
+_NONE: Final = np.zeros(0)
 _FLAT: Final = (
     1e-6  # a standard deviation, relative to half the bounds, that fixed point cannot tell from zero
 )
@@ -136,6 +137,8 @@ def train_glm(
     """
     training = _Training(caller, settings, session, shown)
     training.begin()
+    if settings.spec.family != "linear":
+        training.jump()
     return training.finish()
 
 
@@ -159,6 +162,7 @@ class _Training:
         self.coefficients: Floats = np.zeros(self.size + 1)
         self.reports: list[RoundReport] = []
         self.included: tuple[str, ...] = ()
+        self.before: tuple[Floats, float, tuple[str, ...]] = (self.coefficients, float("inf"), ())
 
     def begin(self) -> None:
         """Set up, and from the moments take the first step."""
@@ -183,20 +187,29 @@ class _Training:
         self.coefficients = np.concatenate([[intercept], step])
         self._report(sums, float(np.abs(self.coefficients).max()), lost)
 
+    def jump(self) -> None:
+        """From the channels' own optima to their average."""
+        penalty = self._penalty(np.ones(self.size))
+        sums, lost = self._sums(self.spec.family, penalty=penalty)
+        self.before = (self.coefficients, self._objective(sums, penalty), self.included)
+        average = _solved(sums.information, sums.gradient, self.spec.features)
+        step = average - self.coefficients
+        self.coefficients = average
+        self._report(sums, float(np.abs(step).max()), lost)
+
     def finish(self) -> GlmFit:
         """Newton's method until the last step is small, halved where the likelihood falls."""
-        before: tuple[Floats, float, tuple[str, ...]] | None = None
         while len(self.reports) < self.settings.most_rounds:
             sums, lost = self._sums(self.spec.family)
             deviations = np.sqrt(np.maximum(sums.squares / sums.rows - (sums.total / sums.rows) ** 2, 0.0))
             penalty = self._penalty(deviations)
-            objective = sums.deviance + float(penalty @ self.coefficients**2)
-            if before and self.included == before[2] and objective > before[1] + 1e-9 * abs(before[1]) + 1e-9:
-                step = (before[0] - self.coefficients) / 2
+            objective = self._objective(sums, penalty)
+            if self._rose(objective):
+                step = (self.before[0] - self.coefficients) / 2
                 self.coefficients = self.coefficients + step
                 self._report(sums, float(np.abs(step).max()), lost)
                 continue
-            before = (self.coefficients, objective, self.included)
+            self.before = (self.coefficients, objective, self.included)
             curvature = sums.information + np.diag(penalty)
             step = _solved(curvature, sums.gradient - penalty * self.coefficients, self.spec.features)
             self.coefficients = self.coefficients + step
@@ -209,9 +222,23 @@ class _Training:
             " set a ridge: the labels may be separable"
         )
 
-    def _sums(self, family: Family) -> tuple[GlmSums, tuple[str, ...]]:
+    def _objective(self, sums: GlmSums, penalty: Floats) -> float:
+        return sums.deviance + float(penalty @ self.coefficients**2)
+
+    def _rose(self, objective: float) -> bool:
+        """Whether the last step led uphill, over the same rows."""
+        _, least, included = self.before
+        return self.included == included and objective > least + 1e-9 * abs(least) + 1e-9
+
+    def _sums(self, family: Family, *, penalty: Floats = _NONE) -> tuple[GlmSums, tuple[str, ...]]:
         largest, bits = encoding_of(
-            self.spec, family, self.center, self.scale, self.coefficients, members=len(self.session.members)
+            self.spec,
+            family,
+            self.center,
+            self.scale,
+            self.coefficients,
+            members=len(self.session.members),
+            start=penalty.size > 0,
         )
         task = GlmTask(
             len(self.reports) + 1,
@@ -219,6 +246,7 @@ class _Training:
             tuple(self.center.tolist()),
             tuple(self.scale.tolist()),
             tuple(self.coefficients.tolist()),
+            tuple(penalty.tolist()),
             largest,
             bits,
         )
@@ -301,7 +329,7 @@ def _middle(spec: GlmSpec) -> tuple[Floats, Floats]:
 def _solved(curvature: Floats, gradient: Floats, features: tuple[str, ...]) -> Floats:
     try:
         np.linalg.cholesky(curvature)
-        return np.linalg.solve(curvature, gradient)
+        return np.asarray(np.linalg.solve(curvature, gradient), np.float64)
     except np.linalg.LinAlgError:
         raise NotEstimable(
             f"features={list(features)} must determine the model, but its information matrix is singular; set a ridge"

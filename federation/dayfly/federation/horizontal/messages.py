@@ -55,6 +55,7 @@ class GlmTask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
         family: Of the sums; the first round is linear at zero for every model: it gives moments.
         center, scale: Per feature: a feature enters as (value - center) / scale.
         coefficients: Intercept first.
+        penalty: Per coefficient; given when the channel's own optimum is asked for, otherwise empty.
         largest: Largest magnitude of a sum of one channel.
         fraction_bits: Binary places of the encoding.
     """
@@ -64,6 +65,7 @@ class GlmTask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     center: tuple[float, ...]
     scale: tuple[float, ...]
     coefficients: tuple[float, ...]
+    penalty: tuple[float, ...]
     largest: float
     fraction_bits: int
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dayfly.federation.errors import InvalidSetting
 from dayfly.federation.horizontal.messages import Family, GlmSpec
+from dayfly.federation.horizontal.starts import LARGEST_START
 
 __all__ = ["encoding_of"]
 
@@ -29,6 +30,7 @@ def encoding_of(
     coefficients: NDArray[np.float64],
     *,
     members: int,
+    start: bool = False,
 ) -> tuple[float, int]:
     """Largest magnitude of a channel's sum, and the binary places that still fit.
 
@@ -48,6 +50,8 @@ def encoding_of(
     else:
         mean = _MEAN_ROOM * max(1.0, label)
         residual, weight, deviance = mean, mean, 2.0 * (label * (math.log1p(label) + predictor) + mean)
+    if start:
+        weight = (weight + 1.0) * LARGEST_START * len(coefficients)
     worst = max(widest**2 * max(weight, 1.0), widest * residual, deviance)
     largest = spec.most_rows * worst
     bits = min(_MOST_BITS, math.floor(62 - math.log2(members * largest)))

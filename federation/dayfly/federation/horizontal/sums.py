@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from dayfly.federation.errors import Refused
 from dayfly.federation.horizontal.data import Shard
-from dayfly.federation.horizontal.messages import Family, GlmSpec, GlmTask, decode_spec, decode_task
-from dayfly.federation.secagg import FixedPoint
+from dayfly.federation.horizontal.messages import Family, GlmSpec, GlmTask
 
-__all__ = ["GlmSums", "GlmWorkload", "scale_of_labels", "sums_of", "width"]
+__all__ = ["GlmSums", "scale_of_labels", "sums_of", "width"]
 
 Floats = NDArray[np.float64]
 
@@ -105,48 +103,3 @@ def _response(family: Family, predictor: Floats, labels: Floats) -> tuple[Floats
         mean = np.exp(predictor)
     deviance = 2.0 * float((xlogy(labels, labels) - labels * predictor - (labels - mean)).sum())
     return mean, mean, deviance
-
-
-class GlmWorkload:
-    """A channel's part in training a generalised linear model.
-
-    Args:
-        shard: Its rows.
-    """
-
-    __slots__ = ("_shard", "_spec")
-
-    def __init__(self, shard: Shard) -> None:
-        self._shard = shard
-        self._spec: GlmSpec | None = None
-
-    def prepare(self, spec: bytes) -> None:
-        """Check the rows against what was agreed.
-
-        Raises:
-            BadMessage: the agreement cannot be read.
-            InvalidData: the rows do not fit it.
-        """
-        agreed = decode_spec(spec)
-        self._shard.check(agreed)
-        self._spec = agreed
-
-    def words(self, task: bytes, *, members: int) -> NDArray[np.uint64]:
-        """Ring words of the sums.
-
-        Raises:
-            BadMessage: the task cannot be read.
-            Refused: it does not fit what was agreed.
-            RangeExceeded: a sum does not fit the encoding.
-        """
-        asked = decode_task(task)
-        spec = self._spec
-        if spec is None or asked.family not in (spec.family, "linear"):
-            raise Refused(f"family={asked.family!r} must be the agreed one; begin a session for another")
-        count = len(spec.features)
-        if (len(asked.center), len(asked.scale), len(asked.coefficients)) != (count, count, count + 1):
-            raise Refused(f"task must have {count} centers and scales and {count + 1} coefficients")
-        if not all(0 < scale < float("inf") for scale in asked.scale):
-            raise Refused("scale of each feature must be above 0 and finite; the coordinator is at fault")
-        sums = sums_of(self._shard, asked, label_scale=scale_of_labels(spec))
-        return FixedPoint(members, asked.largest, asked.fraction_bits).encode(sums.packed())
