@@ -7,7 +7,7 @@ takes numbers that rise, and answers a request that it answered before with the 
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -48,6 +48,7 @@ class Sealed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 
 _encode = msgspec.msgpack.Encoder().encode
+T = TypeVar("T")
 _sealed = msgspec.msgpack.Decoder(Sealed)
 _envelope = msgspec.msgpack.Decoder(Envelope)
 
@@ -65,20 +66,24 @@ def unseal(data: bytes, identities: Identities, *, sender: str, receiver: str, r
         BadMessage: it cannot be read, or is for somebody else.
         WrongIdentity: it is not signed by the sender's registered node.
     """
-    try:
-        sealed = _sealed.decode(data)
-        envelope = _envelope.decode(sealed.envelope)
-    except msgspec.MsgspecError:
-        raise BadMessage(
-            sender, f"must send a signed message, not {len(data)} bytes that are none; check its version"
-        ) from None
+    sealed = _decoded(_sealed, data, sender)
     identities.verify(sender, _context(reply=reply), sealed.envelope, sealed.signature)
+    envelope = _decoded(_envelope, sealed.envelope, sender)
     if (envelope.sender, envelope.receiver) != (sender, receiver):
         raise BadMessage(
             sender,
             f"must send its own message to {receiver!r}, not one of {envelope.sender!r} to {envelope.receiver!r}",
         )
     return envelope
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[T], data: bytes, sender: str) -> T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # msgspec lets the latter through
+        raise BadMessage(
+            sender, f"must send a signed message, not {len(data)} bytes that are none; check its version"
+        ) from None
 
 
 def _context(*, reply: bool) -> bytes:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow.csv
-import pyarrow.parquet as parquet
 import pytest
+from pyarrow import parquet
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -52,8 +52,14 @@ def credit(folder: Path) -> tuple[Rows, GlmSpec]:
         table = pyarrow.csv.read_csv(file).to_pydict()
     left_out = ("ID", "default_next_month", "fate_homo_party")
     names = tuple(name for name in table if name not in left_out)
-    bounds = {"LIMIT_BAL": (0, 2e6), "SEX": (1, 2), "EDUCATION": (0, 6), "MARRIAGE": (0, 3), "AGE": (18, 100)}
-    kinds = {"PAY_AMT": (0, 3e6), "BILL_AMT": (-1e6, 3e6), "PAY_": (-2, 9)}
+    bounds: dict[str, tuple[float, float]] = {
+        "LIMIT_BAL": (0, 2e6),
+        "SEX": (1, 2),
+        "EDUCATION": (0, 6),
+        "MARRIAGE": (0, 3),
+        "AGE": (18, 100),
+    }
+    kinds: dict[str, tuple[float, float]] = {"PAY_AMT": (0, 3e6), "BILL_AMT": (-1e6, 3e6), "PAY_": (-2, 9)}
     for name in names:
         bounds.setdefault(name, next((kinds[kind] for kind in kinds if name.startswith(kind)), (0, 0)))
     values = np.array([table[name] for name in names], float).T
