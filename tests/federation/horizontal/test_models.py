@@ -115,8 +115,11 @@ def test_gradient_and_information_are_derivatives_of_the_deviance(family: Any) -
             shard, GlmTask(1, family, (5.0,) * 3, (2.0,) * 3, tuple(coefficients.tolist()), (), 1.0, 0)
         )
 
+    def likelihood(where: np.ndarray) -> float:
+        return -at(where).deviance / 2
+
     sums = at(point)
-    slope = approx_fprime(point, lambda where: -at(where).deviance / 2, 1e-6)
+    slope = approx_fprime(point, likelihood, 1e-6)
     np.testing.assert_allclose(sums.gradient, slope, rtol=1e-3, atol=0.05)
     for column in range(4):
         shift = np.eye(4)[column] * 1e-5
