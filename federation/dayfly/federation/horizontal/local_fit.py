@@ -138,7 +138,7 @@ class FitWorkload(Generic[D]):
         self._control: Floats = np.zeros(0)
         self._pending: tuple[int, Floats] | None = None
 
-    def prepare(self, spec: bytes) -> None:
+    def prepare(self, spec: bytes, *, threshold: int) -> None:  # noqa: ARG002 - secure aggregation's own minimum is enough here
         """Agree to the settings.
 
         Raises:

@@ -22,8 +22,8 @@ _ROOT_BYTES: Final = 32
 class Workload(Protocol):
     """What a channel computes from its data."""
 
-    def prepare(self, spec: bytes) -> None:
-        """Agree to a computation, or raise a FederationError that says why not."""
+    def prepare(self, spec: bytes, *, threshold: int) -> None:
+        """Agree to a computation whose sums hold at least `threshold` parties, or raise a FederationError that says why not."""
         ...
 
     def words(self, task: bytes, *, members: int) -> NDArray[np.uint64]:
@@ -94,7 +94,7 @@ class ChannelParty:
             raise Refused(
                 "session=<second> must be the first of this run; begin another run for another session"
             )
-        self._workload.prepare(opening.spec)
+        self._workload.prepare(opening.spec, threshold=opening.settings.threshold)
         self._member = Member(
             self._identity, self._identities, opening.settings, self._random_bytes(_ROOT_BYTES)
         )

@@ -26,7 +26,7 @@ class GlmWorkload:
         self._shard = shard
         self._spec: GlmSpec | None = None
 
-    def prepare(self, spec: bytes) -> None:
+    def prepare(self, spec: bytes, *, threshold: int) -> None:  # noqa: ARG002 - secure aggregation's own minimum is enough here
         """Check the rows against what was agreed.
 
         Raises:
