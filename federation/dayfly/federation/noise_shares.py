@@ -26,6 +26,7 @@ __all__ = ["NoiseShares"]
 
 _LEAST_VARIANCE: Final = 4
 _BITS_PER_VARIANCE: Final = 14
+_MOST_BITS: Final = 256  # smaller terms are rounded up to this
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class NoiseShares:
             dimensions: How many integers.
         """
         variance = self.share_scale**2
-        shift = _BITS_PER_VARIANCE * int(variance)
+        shift = min(_BITS_PER_VARIANCE * int(variance), _MOST_BITS)
         tau = Fraction(10 * (self.honest - 1), 1 << shift)
         return ZcdpLoss((Fraction(l2_squared) / (self.honest * variance) + tau * dimensions / 2) / 2)
 

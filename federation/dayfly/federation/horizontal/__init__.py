@@ -6,6 +6,8 @@ from .glm import GlmFit, GlmSettings, RoundReport, train_glm
 from .local_fit import FitWorkload, LocalFit
 from .messages import GlmSpec
 from .party import ChannelParty, Workload
+from .private_averaging import PrivateAverage, PrivateSettings, average_privately
+from .private_fit import PrivateFitWorkload, PrivateSpec
 from .session import SecureSession, SecureSum
 from .workload import GlmWorkload
 
@@ -20,11 +22,16 @@ __all__ = [
     "GlmSpec",
     "GlmWorkload",
     "LocalFit",
+    "PrivateAverage",
+    "PrivateFitWorkload",
+    "PrivateSettings",
+    "PrivateSpec",
     "RoundReport",
     "SecureSession",
     "SecureSum",
     "Shard",
     "Workload",
     "average",
+    "average_privately",
     "train_glm",
 ]
