@@ -77,7 +77,8 @@ def test_all_means_every_suite() -> None:
 
 def test_an_unknown_suite_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        UnknownSuite, match="suite='fast' must be one of realtime, durable, sandbox, all; pass one of these"
+        UnknownSuite,
+        match="suite='fast' must be one of realtime, durable, sandbox, federation, all; pass one of these",
     ):
         suites.suites_of("fast")
 
