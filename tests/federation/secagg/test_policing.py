@@ -260,7 +260,8 @@ def test_settings_that_cannot_be_are_refused(settings: Settings, message: str) -
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"garbage", b"\x95\xa2\xff\xff", encode([1, 2, 3]), encode(["server", 1, b"x", []]) + b"more"]
+    "data",
+    [b"", b"garbage", b"\x95\xa2\xff\xff", encode([1, 2, 3]), encode(["server", 1, b"x", []]) + b"more"],
 )
 def test_garbage_is_named_with_its_sender(data: bytes) -> None:
     with pytest.raises(BadMessage, match="party='channel-03' must send a MaskRequest"):

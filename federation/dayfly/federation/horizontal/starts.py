@@ -29,7 +29,7 @@ _PULL: Final = 0.1  # toward the point that was sent: one channel alone may be s
 
 def local_optimum(shard: Shard, task: GlmTask, *, members: int) -> GlmSums:
     """Sums at the task's coefficients, but `information` at the channel's optimum and `gradient` its product with it."""
-    sent = np.array(task.coefficients)
+    sent: Floats = np.array(task.coefficients, np.float64)
     penalty = np.array(task.penalty) / members
     pull = _PULL / members
     point, sums = sent, sums_of(shard, task)
@@ -40,10 +40,12 @@ def local_optimum(shard: Shard, task: GlmTask, *, members: int) -> GlmSums:
 
     for _ in range(_STEPS):
         curvature = sums.information + np.diag(penalty + pull)
-        step = np.linalg.solve(curvature, sums.gradient - penalty * point - pull * (point - sent))
+        step: Floats = np.linalg.solve(
+            curvature, sums.gradient - penalty * point - pull * (point - sent)
+        ).astype(np.float64)
         now = objective(point, sums)
         for _ in range(_HALVINGS):
-            tried = np.clip(point + step, -LARGEST_START, LARGEST_START)
+            tried: Floats = np.clip(point + step, -LARGEST_START, LARGEST_START)
             found = sums_of(shard, msgspec.structs.replace(task, coefficients=tuple(tried.tolist())))
             if objective(tried, found) <= now:
                 break
