@@ -12,6 +12,9 @@ PEER := .venv-opendp
 SOURCES := engine privacy federation bench
 CHECKED := $(SOURCES) tests tools docs/conf.py
 
+# Tests run on all cores, four at most: each worker compiles nothing, but holds its own data.
+WORKERS := -n auto --maxprocesses 4
+
 # What the pure-Python run must cover (lines and branches, per cent). Raise it when it holds more; never lower it.
 COVERAGE_FLOOR := 93
 
@@ -51,7 +54,7 @@ demo: $(RUN) ## run the main job on generated customers: events in, a fragment o
 	$(BIN)/dayfly demo $(DEMO_ARGS)
 
 test: $(DEV) ## run the tests, without the slow ones
-	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not slow" $(WORKERS) $(PYTEST_ARGS)
 
 check: lint types layers test ## lint, types, import layers and tests: what must hold before a change goes in
 
@@ -75,7 +78,7 @@ layers: $(DEV) ## which portion may import which
 NOJIT_TESTS := tests/privacy tests/engine/tags tests/engine/policy tests/engine/lineage tests/engine/intake tests/engine/runtime tests/engine/shard
 
 test-nojit: $(DEV) ## the tests with numba's JIT off, and the coverage that only shows there
-	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(NOJIT_TESTS) $(PYTEST_ARGS)
+	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(WORKERS) $(NOJIT_TESTS) $(PYTEST_ARGS)
 
 test-slow: $(DEV) ## the slow tests; DAYFLY_TEST_BUDGET_SECONDS=600 stops starting new ones after ten minutes
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
@@ -93,7 +96,7 @@ soak: $(DEV) ## a steady load with churn for MINUTES=30, memory watched, judged 
 	$(BIN)/python -m tests.engine.durable.soak --minutes $(or $(MINUTES),30)
 
 wheel-test: $(DEV) ## build the wheel, install it into a new venv, and run the tests against it
-	BIN=$(BIN) sh tools/wheel_test.sh $(PYTEST_ARGS)
+	BIN=$(BIN) sh tools/wheel_test.sh $(WORKERS) $(PYTEST_ARGS)
 
 # --- figures, pages, notebooks --------------------------------------------------------------------------------------
 

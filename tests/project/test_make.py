@@ -34,8 +34,8 @@ def test_ci_runs_check_and_the_suite_against_the_wheel_and_stops_at_a_failure() 
     text = (ROOT / ".ci" / "run").read_text()
     assert text.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in text
-    assert re.search(r"make check PYTEST_ARGS", text, re.MULTILINE)
-    assert re.search(r"make wheel-test PYTEST_ARGS", text, re.MULTILINE)
+    assert re.search(r"make check$", text, re.MULTILINE)
+    assert re.search(r"make wheel-test$", text, re.MULTILINE)
 
 
 def test_what_ci_may_take_at_most_fits_into_ninety_minutes() -> None:
