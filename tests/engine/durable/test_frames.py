@@ -111,6 +111,21 @@ def test_bytes_that_are_no_frame_of_inputs_are_said_to_be_none(seed: int, data: 
         assert "must" in str(error)  # noqa: PT017 - a flip may also be readable
 
 
+def test_a_text_that_is_no_utf8_any_more_is_damage_too() -> None:
+    """msgspec lets `UnicodeDecodeError` through, which is no error of its own family."""
+    _, inputs = told(0, events=3)
+    payload = encode_inputs(inputs, NOW_MS)
+    refused = 0
+    for place in range(len(payload)):
+        flipped = bytearray(payload)
+        flipped[place] ^= 0x80
+        try:
+            decode_inputs(bytes(flipped))
+        except FrameError:
+            refused += 1
+    assert refused > len(payload) // 10
+
+
 def test_frames_of_a_newer_format_and_unknown_inputs_are_told() -> None:
     with pytest.raises(FrameError, match="frame format=2 must be 1; read it with the release that wrote it"):
         decode_inputs(msgspec.msgpack.encode((2, 0, [])))

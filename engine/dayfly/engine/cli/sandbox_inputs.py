@@ -57,7 +57,7 @@ class Asked:
             return None
         try:
             return json.decode(file.read_bytes(), type=Workload)
-        except MsgspecError as error:
+        except (MsgspecError, UnicodeDecodeError) as error:
             fail(
                 f"workload={str(file)!r} must be a workload ({error}); give customers and distributions as JSON"
             )

@@ -119,7 +119,7 @@ def decode_effects(payload: bytes) -> Effects:
     """
     try:
         effects = _decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FrameError(
             f"frame of {len(payload)} bytes must hold effects: {error}; restore the store from a backup"
         ) from error

@@ -141,7 +141,7 @@ def events_of(payload: bytes) -> tuple[Events | None, int]:
         return None, frame.now_ms
     try:
         events = _decode_events(frame.inputs[0][1])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FrameError(
             f"input tag='e' must be readable: {error}; restore the store from a backup"
         ) from error
@@ -151,7 +151,7 @@ def events_of(payload: bytes) -> tuple[Events | None, int]:
 def _frame(payload: bytes) -> _Frame:
     try:
         frame = _decode(payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FrameError(
             f"frame of {len(payload)} bytes must hold inputs: {error}; restore the store from a backup"
         ) from error

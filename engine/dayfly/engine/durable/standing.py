@@ -148,7 +148,7 @@ def read_standing(data: bytes, series: Callable[[bytes, str], bytes]) -> tuple[S
     """
     try:
         stored = msgspec.msgpack.decode(data, type=_Stored)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FrameError(
             f"host state of {len(data)} bytes must be readable: {error}; use an older snapshot"
         ) from error

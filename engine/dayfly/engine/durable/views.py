@@ -65,7 +65,7 @@ class AuditFile:
         line = whole[:-1].rpartition(b"\n")[2]
         try:
             number = msgspec.json.decode(line, type=_Numbered).seq
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreDamaged(
                 f"audit log {self.path.name!r} must end in a line of an audit log; restore it from a backup",
                 path=str(self.path),

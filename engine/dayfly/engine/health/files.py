@@ -69,7 +69,7 @@ def read_health(folder: Path) -> HealthFile:
         raise HealthError(
             f"path={str(path)!r} must be readable: {error.strerror}; check permissions"
         ) from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise HealthError(
             f"path={str(path)!r} must hold a health report of this release: {error}; wait for the next one, or remove it"
         ) from error

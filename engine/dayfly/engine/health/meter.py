@@ -395,7 +395,7 @@ class ChannelMeter:
 def _stored(data: bytes) -> _Stored:
     try:
         stored = msgspec.msgpack.decode(data, type=_Stored)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise FrameError(
             f"meter of {len(data)} bytes must be readable: {error}; use an older snapshot"
         ) from error

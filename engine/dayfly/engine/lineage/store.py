@@ -176,7 +176,7 @@ class LineageStore(Explaining):
         elif kind == _FRAGMENT:
             try:
                 entry = decode_entry(payload)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise LineageError(
                     f"fragment record at {position} must be readable: {error}; restore it from a copy"
                 ) from error

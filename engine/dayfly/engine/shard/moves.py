@@ -69,7 +69,7 @@ def read_moves(data: memoryview) -> Moves:
     """
     try:
         stored = msgspec.msgpack.decode(data, type=_Stored)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SnapshotError(
             f"moves of {len(data)} bytes must be readable: {error}; use an older snapshot"
         ) from error

@@ -86,7 +86,7 @@ def read_parcel(data: bytes) -> Parcel:
     """
     try:
         parcel = msgspec.msgpack.decode(data, type=Parcel)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ShardError(
             f"parcel of {len(data)} bytes must be readable: {error}; restore the store"
         ) from error

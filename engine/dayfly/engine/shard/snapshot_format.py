@@ -184,7 +184,7 @@ def unframed(data: bytes) -> Page:
     length = int.from_bytes(data[len(MAGIC) : start], "little")
     try:
         head = msgspec.msgpack.decode(view[start : start + length], type=Head)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _malformed(str(error)) from error
     at = start + length + len(_padding(length))
     buffers: dict[str, memoryview] = {}

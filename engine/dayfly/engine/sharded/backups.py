@@ -126,7 +126,7 @@ def _checked_list(backups: Path) -> _List:
     path = backups / _LIST
     try:
         files = msgspec.json.decode(path.read_bytes(), type=_List)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreDamaged(
             f"path={str(path)!r} must list the files of the backup: {error}; use another backup",
             path=str(path),

@@ -381,7 +381,7 @@ def _chunks(disk: Disk, descriptor: int, path: Path, header: _Header, cipher: AE
 def _directory(chunks: list[bytes], path: Path) -> list[_Part]:
     try:
         parts = _decode_directory(chunks[-1])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise damaged(path, 0, f"directory must be readable: {error}") from error
     if sum(part.chunks for part in parts) != len(chunks) - 1:
         raise damaged(path, 0, "directory must name every chunk")

@@ -81,7 +81,7 @@ def seal_material(material: Material, tenant: str, seal: Seal, random_bytes: Cal
 def _parse(raw: bytes, name: str) -> _KeyFile:
     try:
         known = msgspec.json.decode(raw, type=_Known)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         known = None
     if known is None or known.format != FORMAT:
         if b'"' + FORMAT.encode() + b'"' in raw:
@@ -93,7 +93,7 @@ def _parse(raw: bytes, name: str) -> _KeyFile:
         )
     try:
         found = msgspec.json.decode(raw, type=_KeyFile)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         found = None
     if found is None or found.checksum != _check(_head_bytes(found), found.sealed):
         raise KeyStoreDamaged(f"path={name!r} must be a whole key file; restore it from its backup")
@@ -133,7 +133,7 @@ def unseal_material(raw: bytes, name: str, seal: Seal) -> tuple[str, Material]:
         raise damaged from None
     try:
         return found.tenant, msgspec.msgpack.decode(plain, type=Material).check()
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise damaged from None
     finally:
         plain[:] = bytes(len(plain))
