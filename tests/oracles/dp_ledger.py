@@ -65,6 +65,11 @@ class ModelLedger:
                 delta += up(one.delta)
         return amount, delta
 
+    def record(self, release_id: bytes, spend: ModelSpend) -> None:
+        """Accept a spend: it counts in the accounts there are by now, and in none that is declared later."""
+        there = tuple(key for key in spend.names if key in self.accounts)
+        self.spends[release_id] = spend._replace(names=there)
+
     def answer(self, spend: ModelSpend) -> str:
         """`yes`, or the name of the error."""
         for scope in ("data_set", "analyst", "purpose"):

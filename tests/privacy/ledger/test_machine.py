@@ -157,7 +157,7 @@ class LedgerMachine(RuleBasedStateMachine):
             ledger.check(asked)
             receipt = ledger.spend(asked)
             assert receipt.fresh
-            self.model.spends[asked.release_id] = wanted
+            self.model.record(asked.release_id, wanted)
             self.costs[asked.release_id] = asked
             self.heads.append(receipt.head)
             for one in receipt.remaining:

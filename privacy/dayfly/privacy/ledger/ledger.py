@@ -110,6 +110,9 @@ class Ledger:
     def declare(self, account: Account) -> None:
         """Open an account; an equal one that stands already is left as it is.
 
+        It counts from now on: what was spent before, under accounts that stood then, is not in it. So declare the data set's first, whose
+        limit is the promise to its customers, and a purpose below another whenever it is needed.
+
         Raises:
             AccountConflict: one stands with another limit or period.
         """
