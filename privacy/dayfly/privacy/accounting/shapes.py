@@ -1,6 +1,7 @@
 """Shapes of privacy profiles: delta(epsilon) of the known pairs, each rounded up. What they prove is in `profiles`."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -54,12 +55,12 @@ def _lifted(delta: Floats) -> Floats:
     return np.clip(delta * (1 + 64 * ULP) + 4 * ULP, 0.0, 1.0)
 
 
-class _Symmetric:
+class _Symmetric(ABC):
     symmetric = True
 
+    @abstractmethod
     def forward(self, epsilon: Floats) -> Floats:
         """With the customer against without."""
-        raise NotImplementedError
 
     def backward(self, epsilon: Floats) -> Floats:
         """Without the customer against with."""

@@ -1,5 +1,6 @@
 """The fluent way to write a query: every method returns a new one; nothing is read, checked or spent yet."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Literal, Self
@@ -35,18 +36,18 @@ _Function = Literal["rows", "sum", "mean", "min", "max", "distinct"]
 _VALUES = "rows, or ('sum' | 'mean' | 'min' | 'max' | 'distinct', column)"
 
 
-class Fluent:
+class Fluent(ABC):
     """Methods that write a query. A subclass says where the query is kept."""
 
     __slots__ = ()
 
+    @abstractmethod
     def _query(self) -> Query:
         """The query as written so far."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _with(self, query: Query) -> Self:
         """The same with another query."""
-        raise NotImplementedError
 
     def _step(self, step: Step) -> Self:
         query = self._query()
