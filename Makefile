@@ -125,7 +125,7 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 lock: ## resolve requirements/*.lock again (needs uv); UPGRADE=1 takes newer versions
 	@command -v uv >/dev/null || { echo "uv must be on PATH to resolve the locks; install it with: python3 -m pip install uv" >&2; exit 1; }
-	$(LOCK) $(if $(UPGRADE),--upgrade) --group test --group lint --group docs --group build --extra plots -o requirements/dev.lock
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group test --group lint --group docs --group build --extra plots --extra federation -o requirements/dev.lock
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group editable --constraint requirements/dev.lock -o requirements/run.lock
 	echo 'opendp[polars]==0.16.0' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - $(if $(UPGRADE),--upgrade) -o requirements/opendp_peer.lock
 
