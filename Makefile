@@ -78,7 +78,7 @@ layers: $(DEV) ## which portion may import which
 NOJIT_TESTS := tests/privacy tests/engine/tags tests/engine/policy tests/engine/lineage tests/engine/intake tests/engine/runtime tests/engine/shard
 
 test-nojit: $(DEV) ## the tests with numba's JIT off, and the coverage that only shows there
-	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(WORKERS) $(NOJIT_TESTS) $(PYTEST_ARGS)
+	NUMBA_DISABLE_JIT=1 HYPOTHESIS_PROFILE=brief $(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(WORKERS) $(NOJIT_TESTS) $(PYTEST_ARGS)
 
 test-slow: $(DEV) ## the slow tests; DAYFLY_TEST_BUDGET_SECONDS=600 stops starting new ones after ten minutes
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
