@@ -37,9 +37,9 @@ _BOUNDING: Final = (
         "off by one of truncations (opendp 0.16 has its mirror image)",
         "bounding.group_by",
         "        group_count,\n        l0=contribution.l0,\n        method=method,\n        salt=salt,\n        customer_words=customer_words,\n"
-        "        group_words=group_words,\n    )\n    for rows in chunks(customers, groups, values, lattice):\n        table.offer(rows)\n    return",
+        "        group_words=group_words,\n    )\n    for batch in batches(table, customers, groups, values, lattice):\n        table.offer(batch)\n    return",
         "        group_count,\n        l0=contribution.l0 + 1,\n        method=method,\n        salt=salt,\n        customer_words=customer_words,\n"
-        "        group_words=group_words,\n    )\n    for rows in chunks(customers, groups, values, lattice):\n        table.offer(rows)\n    return",
+        "        group_words=group_words,\n    )\n    for batch in batches(table, customers, groups, values, lattice):\n        table.offer(batch)\n    return",
         "bounding.neighbours_differ_by_no_more_than_is_claimed",
     ),
     _one(
@@ -70,8 +70,9 @@ _BOUNDING: Final = (
         "bounds rows instead of customers",
         "diffprivlib: no bound per user anywhere",
         "bounding.group_by",
-        '        yield Rows(_codes("customers", customers[part]),',
-        '        yield Rows(_codes("customers", np.arange(customers[part].size) % (1 + customers.max(initial=0))),',
+        "    for batch in batches(table, customers, groups, values, lattice):\n        table.offer(batch)\n    return",
+        "    customers = np.arange(customers.size) % (1 + customers.max(initial=0))\n"
+        "    for batch in batches(table, customers, groups, values, lattice):\n        table.offer(batch)\n    return",
         "bounding.neighbours_differ_by_no_more_than_is_claimed",
     ),
     _one(
