@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.privacy.bounding.kernels import siphash_integers, siphash_words
+from dayfly.privacy.bounding.kernels_siphash import siphash_integers, siphash_words
 
 from ...oracles.dp_bounding import siphash
 

@@ -22,7 +22,7 @@ from dayfly.privacy._compute import pc
 from dayfly.privacy.errors import InvalidArgument
 
 from .frozen import frozen
-from .kernels import siphash_integers, siphash_words
+from .kernels_siphash import siphash_integers, siphash_words
 from .keys import key_array
 
 __all__ = ["SALT_BYTES", "SaltedKeys"]
