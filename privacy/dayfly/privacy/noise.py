@@ -32,6 +32,7 @@ from opendp import (  # not the prelude: it imports scikit-learn where that is i
 )
 from opendp.mod import enable_features
 
+from dayfly.privacy._opendp_calls import Calls, CCalls, PythonCalls, agrees
 from dayfly.privacy.accounting.rounding import float_up, positive_exact, sqrt_up
 from dayfly.privacy.errors import InvalidArgument, NoiseRefused
 
@@ -243,6 +244,16 @@ def _vectors() -> Any:
 
 
 @lru_cache(maxsize=1)
+def _l1() -> Any:
+    return metrics.l1_distance(T="i64")
+
+
+@lru_cache(maxsize=1)
+def _l2() -> Any:
+    return metrics.l2_distance(T="f64")
+
+
+@lru_cache(maxsize=1)
 def _maps() -> Any:
     return domains.map_domain(domains.atom_domain(T="i64"), domains.atom_domain(T="i64"))
 
@@ -252,8 +263,8 @@ def _laplace(scale: Fraction, l1: int) -> Any:
     claim = l1 / scale
     return _accepted(
         scale,
-        lambda b: measurements.make_laplace(_vectors(), metrics.l1_distance(T="i64"), scale=b),
-        lambda measurement: measurement.map(l1) <= claim,
+        lambda b: measurements.make_laplace(_vectors(), _l1(), scale=b),
+        lambda measurement: _calls().map(measurement, l1) <= claim,
     )
 
 
@@ -262,8 +273,8 @@ def _gaussian(scale: Fraction, l2_squared: int) -> Any:
     distance, claim = float_up(sqrt_up(l2_squared)), l2_squared / (2 * scale * scale)
     return _accepted(
         scale,
-        lambda sigma: measurements.make_gaussian(_vectors(), metrics.l2_distance(T="f64"), scale=sigma),
-        lambda measurement: measurement.map(distance) <= claim,
+        lambda sigma: measurements.make_gaussian(_vectors(), _l2(), scale=sigma),
+        lambda measurement: _calls().map(measurement, distance) <= claim,
     )
 
 
@@ -290,10 +301,22 @@ def _gaussian_threshold(scale: Fraction, threshold: int, norms: tuple[int, int, 
     )
 
 
+@lru_cache(maxsize=1)
+def _calls() -> Calls:
+    """OpenDP's C interface, where it does what OpenDP's Python functions do; else these."""
+    try:
+        calls = CCalls(measurements.lib)
+    except AttributeError:
+        return PythonCalls()
+    laplace = measurements.make_laplace(_vectors(), _l1(), scale=3.0)
+    gaussian = measurements.make_gaussian(_vectors(), _l2(), scale=3.0)
+    return calls if agrees(calls, laplace, 7) and agrees(calls, gaussian, 0.3) else PythonCalls()
+
+
 def _drawn(measurement: Any, values: Values) -> Values:
     if values.size == 0:
         return values.copy()
-    return np.asarray(measurement(np.ascontiguousarray(values)), dtype=np.int64)
+    return _calls().invoke(measurement, values)
 
 
 def _drawn_map(measurement: Any, values: Mapping[int, int]) -> dict[int, int]:

@@ -20,7 +20,7 @@ from dayfly.privacy.bounding import (
     slots,
 )
 from dayfly.privacy.bounding.kernels import Rows
-from dayfly.privacy.bounding.slots import SlotTable
+from dayfly.privacy.bounding.slots import Batch, SlotTable
 from dayfly.privacy.errors import InvalidArgument
 
 from ...oracles import dp_bounding as oracle
@@ -50,9 +50,16 @@ def run(
     method: Method = "uniform",
     *,
     salt: bytes = SALT,
+    packed: bool = False,
 ) -> Bounded:
+    """Bounded totals; `packed`: values come by way of a lattice, which is known to leave room for the codes in one word."""
     customers = np.array([row[0] for row in rows], np.int64)
     where = np.array([row[1] for row in rows], np.int64)
+    if packed:
+        floats = np.array([np.nan if row[2] is None else row[2] for row in rows], np.float64)
+        return bounded_group_by(
+            customers, where, floats, groups, bounds, method=method, salt=salt, lattice=Lattice()
+        )
     values = np.array([NO_VALUE if row[2] is None else row[2] for row in rows], np.int64)
     return bounded_group_by(customers, where, values, groups, bounds, method=method, salt=salt)
 
@@ -67,10 +74,21 @@ def same(bounded: Bounded, expected: oracle.Totals) -> None:
     assert bounded.customers.tolist() == expected.customers
 
 
-@given(tables(), contributions(), st.binary(min_size=16, max_size=16), st.integers(1, 8), st.integers(1, 30))
+@given(
+    tables(),
+    contributions(),
+    st.binary(min_size=16, max_size=16),
+    st.tuples(st.integers(1, 8), st.integers(1, 30), st.integers(1, 7)),
+    st.booleans(),
+)
 def test_uniform_is_the_oracle(
-    table: tuple[list[oracle.Row], int], bounds: Contribution, salt: bytes, block: int, chunk: int
+    table: tuple[list[oracle.Row], int],
+    bounds: Contribution,
+    salt: bytes,
+    sizes: tuple[int, int, int],
+    packed: bool,  # noqa: FBT001 - a drawn value
 ) -> None:
+    block, chunk, piece = sizes
     rows, groups = table
 
     expected = oracle.bounded(
@@ -79,17 +97,22 @@ def test_uniform_is_the_oracle(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slots, "_BLOCK_ROWS", block)
-        patch.setattr(group_by, "_CHUNK_ROWS", chunk)
-        same(run(rows, groups, bounds, salt=salt), expected)
+        patch.setattr(slots, "_SCRATCH_WORDS", chunk)
+        patch.setattr(group_by, "_PIECE_ROWS", piece)
+        same(run(rows, groups, bounds, salt=salt, packed=packed), expected)
 
 
-@given(tables(), contributions())
-def test_first_come_is_the_oracle(table: tuple[list[oracle.Row], int], bounds: Contribution) -> None:
+@given(tables(), contributions(), st.booleans())
+def test_first_come_is_the_oracle(
+    table: tuple[list[oracle.Row], int],
+    bounds: Contribution,
+    packed: bool,  # noqa: FBT001 - a drawn value
+) -> None:
     rows, groups = table
 
     expected = oracle.bounded(rows, groups, bounds_of(bounds), uniform=False, priority=lambda _who, _where: 0)
 
-    same(run(rows, groups, bounds, "first_come"), expected)
+    same(run(rows, groups, bounds, "first_come", packed=packed), expected)
 
 
 @given(tables(), contributions(), st.randoms(use_true_random=False))
@@ -115,11 +138,15 @@ def test_first_come_keeps_what_came_first() -> None:
     assert backwards.sums.tolist() == [0, 7, 0]
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("method", ["uniform", "first_come"])
 def test_many_customers_chunks_and_growing_arena_are_the_oracle(
-    method: Method, monkeypatch: pytest.MonkeyPatch
+    method: Method,
+    packed: bool,  # noqa: FBT001 - a case
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(group_by, "_CHUNK_ROWS", 300)
+    monkeypatch.setattr(slots, "_SCRATCH_WORDS", 300)
+    monkeypatch.setattr(group_by, "_PIECE_ROWS", 170)
     random = np.random.default_rng(1)
     customers = random.integers(0, 1_100, 2_000)
     customers[:400] = 7
@@ -132,7 +159,30 @@ def test_many_customers_chunks_and_growing_arena_are_the_oracle(
         rows, 150, bounds_of(bounds), uniform=method == "uniform", priority=oracle.salted_priority(SALT)
     )
 
-    same(bounded_group_by(customers, groups, values, 150, bounds, method=method, salt=SALT), expected)
+    same(run(rows, 150, bounds, method, packed=packed), expected)
+
+
+@pytest.mark.parametrize("groups", [2**13 - 1, 2**13])
+def test_the_largest_codes_and_values_fit_a_row_with_or_without_a_word_of_its_own_for_the_value(
+    groups: int,
+) -> None:
+    """9 bits of customers, 42 of the value, and 13 of groups, or 14: 64 bits, or one too many."""
+    far = 2**40
+    rows: list[oracle.Row] = [
+        (511, groups - 1, far),
+        (512, groups - 1, -far),
+        (255, groups - 1, 7),
+        (511, 0, -far),
+        (1023, 0, far),
+    ]
+    bounds = Contribution(2, 9, -(2**32), 2**32)
+
+    bounded = run(rows, groups, bounds, packed=True)
+
+    assert bounded.customers[[0, 1, groups - 1]].tolist() == [2, 0, 3]
+    assert bounded.sums[[0, groups - 1]].tolist() == [0, 7]
+    assert run(rows[:1], groups, bounds, packed=True).sums[groups - 1] == 2**32
+    assert run(rows[1:2], groups, bounds, packed=True).sums[groups - 1] == -(2**32)
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"])
@@ -154,7 +204,7 @@ def test_columns_may_be_slices_with_steps() -> None:
 
 
 def test_floats_go_to_the_lattice_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_by, "_CHUNK_ROWS", 2)
+    monkeypatch.setattr(slots, "_SCRATCH_WORDS", 2)
     values = np.array([0.25, np.nan, np.inf, -0.5, 1.0])
 
     bounded = bounded_group_by(
@@ -190,7 +240,7 @@ def test_counts_saturate_and_do_not_spill_into_the_group_code() -> None:
         np.ones(3, np.int64),
     )
 
-    table.offer(rows)
+    table.offer(Batch.of(rows))
 
     assert table.settle(Contribution(2, 2**31 - 1, 0, 9)).counts.tolist() == [0, 2**31 - 1]
     assert table.entries()[1].groups.tolist() == [1]

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from dayfly.privacy.bounding import NO_VALUE, Contribution, Method, bounded_group_by, bounded_rows, group_by
+from dayfly.privacy.bounding import (
+    NO_VALUE,
+    Contribution,
+    Method,
+    bounded_group_by,
+    bounded_rows,
+    group_by,
+    slots,
+)
 
 SALT = b"sampling test ok"
 
@@ -86,7 +94,8 @@ def test_bounded_rows_are_as_many_as_the_bounded_counts(
     bounds = Contribution(l0, rows_per_group)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_by, "_CHUNK_ROWS", chunk)
+        patch.setattr(slots, "_SCRATCH_WORDS", chunk)
+        patch.setattr(group_by, "_PIECE_ROWS", 1 + chunk // 2)
         kept = bounded_rows(customers, groups, 5, bounds, method=method, salt=SALT, values=values)
     bounded = bounded_group_by(customers, groups, values, 5, bounds, method=method, salt=SALT)
 

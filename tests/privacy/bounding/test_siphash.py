@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dayfly.privacy.bounding.kernels import siphash_words
+from dayfly.privacy.bounding.kernels_siphash import siphash_integers, siphash_words
 
 from ...oracles.dp_bounding import siphash
 
@@ -102,6 +102,18 @@ def test_kernel_and_oracle_give_the_authors_64_vectors() -> None:
 )
 def test_kernel_is_siphash_for_any_messages_and_key(messages: list[bytes], key: tuple[int, int]) -> None:
     assert words(messages, key) == [siphash(message, *key) for message in messages]
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20),
+    st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)),
+)
+def test_integers_are_hashed_as_their_eight_bytes_and_a_one(keys: list[int], key: tuple[int, int]) -> None:
+    out = np.empty(len(keys), np.uint64)
+
+    siphash_integers(np.array(keys, np.int64), np.uint64(key[0]), np.uint64(key[1]), out)
+
+    assert out.tolist() == [siphash(one.to_bytes(8, "little", signed=True) + b"\x01", *key) for one in keys]
 
 
 @pytest.mark.parametrize("length", [255, 256, 257])

@@ -170,7 +170,8 @@ def no_total_can_leave_int64() -> None:
 def totals_add_up_exactly() -> None:
     """One unit more is one unit more, also beyond what a float can hold."""
     one = np.array([[0, 1]], np.int64)
-    table = Slots(np.zeros((1, 2), np.uint64), one, np.zeros(1, np.uint64), np.array([[1, 1]], np.int64))
+    words = np.zeros(1, np.uint64)
+    table = Slots(np.zeros((1, 2), np.uint64), one, words, np.array([[1, 1]], np.int64), words)
     sums = np.array([2**53], np.int64)
     settle(table, Clamp(1, 0, 1), np.zeros(1, np.int64), sums, np.zeros(1, np.int64))
     assert int(sums[0]) == 2**53 + 1

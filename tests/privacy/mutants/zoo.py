@@ -37,9 +37,9 @@ _BOUNDING: Final = (
         "off by one of truncations (opendp 0.16 has its mirror image)",
         "bounding.group_by",
         "        group_count,\n        l0=contribution.l0,\n        method=method,\n        salt=salt,\n        customer_words=customer_words,\n"
-        "        group_words=group_words,\n    )\n    for rows in chunks(customers, groups, values, lattice):\n        table.offer(rows)\n    return",
+        "        group_words=group_words,\n    )\n    for batch in batches(table, customers, groups, values, lattice):\n        table.offer(batch)\n    return",
         "        group_count,\n        l0=contribution.l0 + 1,\n        method=method,\n        salt=salt,\n        customer_words=customer_words,\n"
-        "        group_words=group_words,\n    )\n    for rows in chunks(customers, groups, values, lattice):\n        table.offer(rows)\n    return",
+        "        group_words=group_words,\n    )\n    for batch in batches(table, customers, groups, values, lattice):\n        table.offer(batch)\n    return",
         "bounding.neighbours_differ_by_no_more_than_is_claimed",
     ),
     _one(
@@ -70,8 +70,9 @@ _BOUNDING: Final = (
         "bounds rows instead of customers",
         "diffprivlib: no bound per user anywhere",
         "bounding.group_by",
-        '        yield Rows(_codes("customers", customers[part]),',
-        '        yield Rows(_codes("customers", np.arange(customers[part].size) % (1 + customers.max(initial=0))),',
+        "    for batch in batches(table, customers, groups, values, lattice):\n        table.offer(batch)\n    return",
+        "    customers = np.arange(customers.size) % (1 + customers.max(initial=0))\n"
+        "    for batch in batches(table, customers, groups, values, lattice):\n        table.offer(batch)\n    return",
         "bounding.neighbours_differ_by_no_more_than_is_claimed",
     ),
     _one(
@@ -185,7 +186,7 @@ _ACCOUNTING: Final = (
         "floating-point Laplace",
         "Mironov 2012; diffprivlib #19; opacus #616",
         "noise",
-        "    return np.asarray(measurement(np.ascontiguousarray(values)), dtype=np.int64)",
+        "    return _calls().invoke(measurement, values)",
         "    return values + np.rint(np.random.default_rng().laplace(0, 1, values.size)).astype(np.int64)",
         "accounting.noise_has_the_probabilities_that_are_claimed",
     ),
@@ -193,7 +194,7 @@ _ACCOUNTING: Final = (
         "noise from a seeded generator",
         "privcount #65; Garfinkel and Leclerc 2020",
         "noise",
-        "    return np.asarray(measurement(np.ascontiguousarray(values)), dtype=np.int64)",
+        "    return _calls().invoke(measurement, values)",
         "    return values + np.rint(np.random.laplace(0, 1000, values.size)).astype(np.int64)",
         "accounting.noise_is_drawn_anew_each_time",
     ),

@@ -19,7 +19,7 @@ from dayfly.privacy.sandbox.documents import parse_document
 from dayfly.privacy.sandbox.frames import frame_of
 from dayfly.privacy.sandbox.groups import Groups, groups_of
 from dayfly.privacy.sandbox.parts import Part, Role
-from dayfly.privacy.sandbox.planning import plan
+from dayfly.privacy.sandbox.planning import outline, plan
 
 SALTS = st.binary(min_size=16, max_size=16)
 VALUES = st.one_of(
@@ -73,7 +73,7 @@ def integers(
 ) -> dict[Part, dict[tuple[Any, ...], list[int]]]:
     """Integers of each part by the key of the group, so that tables with other groups compare."""
     source = Source(table_of(rows), customer="customer")
-    planned = plan(check(query, source.schema), Budget(epsilon=1, delta="1e-6"))
+    planned = plan(outline(check(query, source.schema), {}), Budget(epsilon=1, delta="1e-6"))
     frame = frame_of(source, query.steps)
     groups = groups_of(frame, query.group_by, planned.checked.columns)
     found = exact_parts(planned.parts, frame, groups, method=query.bound.method, salt=salt)

@@ -18,7 +18,7 @@ from dayfly.privacy.sandbox import QueryDocument, Sandbox, Source, frames, parse
 from dayfly.privacy.sandbox import handle as handle_module
 from dayfly.privacy.sandbox.checking import check
 from dayfly.privacy.sandbox.numbers import Budget
-from dayfly.privacy.sandbox.planning import plan
+from dayfly.privacy.sandbox.planning import outline, plan
 
 from .support import NOW_MS, NoNoise, opened, orders, salts, sandbox_over
 
@@ -176,7 +176,8 @@ def test_a_document_is_answered_as_the_fluent_query(tmp_path: Path) -> None:
 
 def planned(sandbox: Sandbox, build: Callable[[Any], Any], **budget: Any) -> Any:
     query = build(sandbox.query("orders")).query
-    return plan(check(query, sandbox._source("orders").schema), Budget(**budget))
+    asked = Budget(**budget)
+    return plan(outline(check(query, sandbox._source("orders").schema), asked.shares), asked)
 
 
 def many(query: Any) -> Any:

@@ -112,6 +112,8 @@ def cost_of(event: LossEvent) -> Cost:
             return cost_of(noise) + Cost(epsilon=Fraction(0), rho=Fraction(0), delta=delta)
         case PoissonSampledLoss(part, rate):
             return _sampled(cost_of(part), rate)
+        case ComposedLoss((part,)):
+            return cost_of(part)
         case ComposedLoss(parts):
             return sum((cost_of(part) for part in parts), start=Cost.zero())
         case RepeatedLoss(part, times):
@@ -179,7 +181,14 @@ def laplace_rho(loss: LaplaceLoss) -> Fraction:
         a = context.divide(Decimal(unit.numerator), Decimal(unit.denominator))
         sinh = context.divide(context.subtract(context.exp(a), context.exp(context.minus(a))), Decimal(2))
         escaped = context.multiply(escaped, context.divide(a, sinh))
-    return min(_raised(Fraction(context.subtract(value, escaped))), pure_rho(epsilon))
+    rho = _raised(Fraction(context.subtract(value, escaped)))
+    return rho if _below_pure(rho, epsilon) else min(rho, pure_rho(epsilon))
+
+
+def _below_pure(rho: Fraction, epsilon: Fraction) -> bool:
+    """Whether `rho` is at most e^2 / 2 - e^4 / 24, which `pure_rho` is not below, because tanh(x) >= x - x^3 / 3; in whole numbers."""
+    above, below = epsilon.numerator**2, epsilon.denominator**2
+    return 24 * rho.numerator * below * below <= rho.denominator * above * (12 * below - above)
 
 
 _ONE: Final = Decimal(1)

@@ -60,7 +60,7 @@ def exact(name: str, value: object) -> Fraction:
         raise InvalidArgument(
             f"{name}={value!r} must be an int or a Fraction; write Fraction('0.1') for a tenth, so that nothing is rounded"
         )
-    return Fraction(value)
+    return value if isinstance(value, Fraction) else Fraction(value)
 
 
 def positive_exact(name: str, value: object) -> Fraction:

@@ -10,17 +10,18 @@ from dayfly.privacy._check import in_range
 from dayfly.privacy.errors import InvalidArgument
 
 from .contribution import MAX_CUSTOMERS, Bounded, Contribution
-from .kernels import Rows
-from .lattice import Lattice
+from .kernels import NO_VALUE, Rows
+from .lattice import UNIT_BITS, Lattice
 from .salts import SaltedKeys
-from .slots import NO_COUNTS, NO_VALUES, Method, SlotTable, check_method
+from .slots import NO_COUNTS, NO_VALUES, WORD_BITS, Batch, Method, SlotTable, check_method
 
-__all__ = ["DEFAULT_MAX_GROUPS", "bounded_group_by", "bounded_rows", "chunks"]
+__all__ = ["DEFAULT_MAX_GROUPS", "batches", "bounded_group_by", "bounded_rows"]
 
 DEFAULT_MAX_GROUPS: Final = 2**22
 """Most groups a query may have unless it says otherwise."""
 
-_CHUNK_ROWS: Final = 2**21  # 32 MiB of scratch; the slot table passes through the cache once per chunk
+_PIECE_ROWS: Final = 2**17  # what is converted at once, so that it stays in a cache
+_NUMBER_BITS: Final = 32
 _MOST_GROUPS: Final = 2**31 - 1
 
 
@@ -79,8 +80,8 @@ def bounded_group_by(
         customer_words=customer_words,
         group_words=group_words,
     )
-    for rows in chunks(customers, groups, values, lattice):
-        table.offer(rows)
+    for batch in batches(table, customers, groups, values, lattice):
+        table.offer(batch)
     return table.settle(contribution)
 
 
@@ -135,15 +136,15 @@ def bounded_rows(
         customer_words=customer_words,
         group_words=group_words,
     )
-    for rows in chunks(customers, groups, values, lattice):
-        table.offer(rows)
+    for batch in batches(table, customers, groups, values, lattice):
+        table.offer(batch)
     marks = table.no_marks()
     key = SaltedKeys.of(salt).rows[0]
     kept = [np.empty(0, np.int64)]
     first = 0
-    for rows in chunks(customers, groups, values, lattice):
-        kept.append(table.choose(rows, contribution.rows_per_group, key, marks) + first)
-        first += rows.customers.size
+    for batch in batches(table, customers, groups, values, lattice, numbered=True):
+        kept.append(table.choose(batch, contribution.rows_per_group, key, marks) + first)
+        first += batch.size
     return np.concatenate(kept)
 
 
@@ -183,10 +184,25 @@ def _table(
     return SlotTable(customer_words, group_words, l0, method)
 
 
-def chunks(
-    customers: NDArray[Any], groups: NDArray[Any], values: NDArray[Any] | None, lattice: Lattice | None
-) -> Iterator[Rows]:
-    """Chunks with the kernels' types; whole columns are never copied."""
+def batches(
+    table: SlotTable,
+    customers: NDArray[Any],
+    groups: NDArray[Any],
+    values: NDArray[Any] | None,
+    lattice: Lattice | None,
+    *,
+    numbered: bool = False,
+) -> Iterator[Batch]:
+    """As many rows at once as the table takes, with the kernels' types; whole columns are never copied.
+
+    Args:
+        table: That they are offered to.
+        customers: As in `bounded_group_by`.
+        groups: As in `bounded_group_by`.
+        values: As in `bounded_group_by`.
+        lattice: Puts `values` on this lattice.
+        numbered: Give each row its number within the batch as its value, where it has one.
+    """
     if values is not None and values.size != customers.size:
         raise InvalidArgument(
             f"values of length {values.size} must be as long as customers ({customers.size}); pass whole columns"
@@ -195,11 +211,45 @@ def chunks(
         raise InvalidArgument(
             f"values of type {values.dtype} must be int64 lattice units; pass lattice=Lattice(step) to put them there"
         )
-    for start in range(0, customers.size, _CHUNK_ROWS):
-        part = slice(start, start + _CHUNK_ROWS)
+    value_bits = WORD_BITS
+    if numbered:
+        value_bits = _NUMBER_BITS
+    elif values is None:
+        value_bits = 0
+    elif lattice is not None:
+        value_bits = UNIT_BITS
+    most = table.most_rows(value_bits)
+    for start in range(0, customers.size, most):
+        part = slice(start, min(start + most, customers.size))
+        units = None if values is None else values[part]
+        yield Batch(
+            part.stop - part.start,
+            (_codes("customers", customers[part][piece]) for piece in _pieces(part)),
+            _rows(customers[part], groups[part], units, lattice, numbered=numbered),
+            value_bits,
+        )
+
+
+def _pieces(part: slice) -> Iterator[slice]:
+    for start in range(0, part.stop - part.start, _PIECE_ROWS):
+        yield slice(start, start + _PIECE_ROWS)
+
+
+def _rows(
+    customers: NDArray[Any],
+    groups: NDArray[Any],
+    values: NDArray[Any] | None,
+    lattice: Lattice | None,
+    *,
+    numbered: bool,
+) -> Iterator[Rows]:
+    for part in _pieces(slice(0, customers.size)):
         units = NO_VALUES
         if values is not None:
             units = values[part] if lattice is None else lattice.units(values[part])
+        if numbered:
+            numbers = np.arange(part.start, min(part.stop, customers.size))
+            units = np.where(units == NO_VALUE, NO_VALUE, numbers) if units.size else numbers
         yield Rows(_codes("customers", customers[part]), _codes("groups", groups[part]), NO_COUNTS, units)
 
 

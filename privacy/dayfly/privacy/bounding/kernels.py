@@ -30,19 +30,20 @@ __all__ = [
     "NO_VALUE",
     "Buckets",
     "Clamp",
+    "Layout",
     "Marks",
     "Rows",
     "Settings",
     "Slots",
     "choose_rows",
     "code_range",
+    "count_customers",
     "fill_buckets",
     "offer_rows",
     "rename_codes",
     "round_to_lattice",
     "scale_to_lattice",
     "settle",
-    "siphash_words",
 ]
 
 NO_VALUE: Final = -(2**63)
@@ -58,24 +59,11 @@ _LOW: Final = np.uint64(0xFFFFFFFF)
 _MIX_A: Final = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_B: Final = np.uint64(0x94D049BB133111EB)
 _STRIDE: Final = np.uint64(0x9E3779B97F4A7C15)
-_S13: Final = np.uint64(13)
-_S16: Final = np.uint64(16)
-_S17: Final = np.uint64(17)
-_S21: Final = np.uint64(21)
+_S1: Final = np.uint64(1)
 _S27: Final = np.uint64(27)
 _S30: Final = np.uint64(30)
 _S31: Final = np.uint64(31)
 _S32: Final = np.uint64(32)
-_S43: Final = np.uint64(43)
-_S47: Final = np.uint64(47)
-_S48: Final = np.uint64(48)
-_S51: Final = np.uint64(51)
-_S56: Final = np.uint64(56)
-_SIP_0: Final = np.uint64(0x736F6D6570736575)
-_SIP_1: Final = np.uint64(0x646F72616E646F6D)
-_SIP_2: Final = np.uint64(0x6C7967656E657261)
-_SIP_3: Final = np.uint64(0x7465646279746573)
-_SIP_END: Final = np.uint64(0xFF)
 
 
 class Slots(NamedTuple):
@@ -86,12 +74,14 @@ class Slots(NamedTuple):
         places: int64, shape (customers, 2): first slot, and number of slots in use.
         group_words: uint64, shape (groups,).
         slots: int64, shape (slots, 2): group code in the upper and count in the lower 32 bits, and the total.
+        priorities: uint64, shape (slots,): of the slot's (customer, group).
     """
 
     heads: NDArray[np.uint64]
     places: NDArray[np.int64]
     group_words: NDArray[np.uint64]
     slots: NDArray[np.int64]
+    priorities: NDArray[np.uint64]
 
 
 class Rows(NamedTuple):
@@ -103,19 +93,39 @@ class Rows(NamedTuple):
     values: NDArray[np.int64]
 
 
+class Layout(NamedTuple):
+    """How a row lies in one word of 64 bits: the customer's place in its bucket, the group, the value, from the upper bits down.
+
+    Where these do not fit, the value lies elsewhere.
+
+    Attributes:
+        shift: Customers per bucket, as a power of two.
+        group_bits: Bits of the group code.
+        value_bits: Bits of the value (two's complement, moved up to begin at zero); 0 where it lies elsewhere.
+    """
+
+    shift: int
+    group_bits: int
+    value_bits: int
+
+
 class Buckets(NamedTuple):
     """Rows side by side with those of neighbouring customers.
 
     Attributes:
-        rows: int64, shape (rows, 2): customer code in the upper and group code in the lower 32 bits, and the value.
+        rows: uint64, shape (rows,): see `Layout`.
+        values: int64, shape (rows,), or empty when they are in `rows`.
         counts: int32, shape (rows,), or empty when every row counts once.
-        offsets: int64, shape (buckets,): scratch.
+        starts: int64, shape (buckets,): first row of each.
+        ends: int64, shape (buckets,): one past the last row that is there already.
         queue: int32: scratch, its size is the length of a block.
     """
 
-    rows: NDArray[np.int64]
+    rows: NDArray[np.uint64]
+    values: NDArray[np.int64]
     counts: NDArray[np.int32]
-    offsets: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
     queue: NDArray[np.int32]
 
 
@@ -155,55 +165,69 @@ def _mix(word: np.uint64) -> np.uint64:
 
 
 @lean_kernel
-def fill_buckets(rows: Rows, sizes: tuple[int, int], shift: int, buckets: Buckets) -> int:
-    """Stable counting sort of rows by `customer >> shift`, so that the table's part in use fits a cache.
-
-    Rows with a negative code or without a value are left out. The order of each customer's rows is kept.
-
-    Args:
-        rows: Rows of one chunk.
-        sizes: Number of customer codes and of group codes.
-        shift: Customers per bucket, as a power of two.
-        buckets: Filled in.
+def count_customers(customers: NDArray[np.int32], limit: int, shift: int, sizes: NDArray[np.int64]) -> bool:
+    """Add to `sizes` the number of rows of each bucket of `1 << shift` customers; negative codes are left out.
 
     Returns:
-        Number of rows put into `buckets`, or -1 when a code is too large: then nothing was put there.
+        False when a code is not below `limit`; then `sizes` is of no use.
     """
-    customers, groups, values = rows.customers, rows.groups, rows.values
+    for row in range(customers.size):
+        customer = customers[row]
+        if customer >= limit:
+            return False
+        if customer >= 0:
+            sizes[np.uint32(customer) >> shift] += 1
+    return True
+
+
+@lean_kernel
+def fill_buckets(rows: Rows, groups: int, layout: Layout, buckets: Buckets) -> bool:
+    """Put rows into the buckets of their customers, so that the part of the table in use fits a cache. The order of rows is kept.
+
+    Rows with a negative code or without a value are left out.
+
+    Precondition: `count_customers` made room for these rows, and values fit `layout`.
+
+    Args:
+        rows: Some rows.
+        groups: Number of group codes.
+        layout: How rows lie there.
+        buckets: Filled further; `ends` move.
+
+    Returns:
+        False when a group code is too large.
+    """
+    customers, codes, values, ends = rows.customers, rows.groups, rows.values, buckets.ends
     valued = values.size > 0
     weighted = rows.counts.size > 0
-    buckets.offsets[:] = 0
+    wide = buckets.values.size > 0
+    inside = (np.int64(1) << layout.shift) - 1
+    mask = (np.int64(1) << layout.value_bits) - 1
+    half = (mask + 1) >> 1
     for row in range(customers.size):
-        customer = customers[row]
-        if customer >= sizes[0] or groups[row] >= sizes[1]:
-            return -1
-        if customer >= 0 and groups[row] >= 0 and not (valued and values[row] == NO_VALUE):
-            buckets.offsets[np.uint32(customer) >> shift] += 1
-    total = 0
-    for bucket in range(buckets.offsets.size):
-        size = buckets.offsets[bucket]
-        buckets.offsets[bucket] = total
-        total += size
-    for row in range(customers.size):
-        customer = customers[row]
-        group = groups[row]
+        customer = np.int64(customers[row])
+        group = np.int64(codes[row])
         value = values[row] if valued else np.int64(0)
+        if group >= groups:
+            return False
         if customer >= 0 and group >= 0 and value != NO_VALUE:
-            bucket = np.uint32(customer) >> shift
-            at = np.uint64(buckets.offsets[bucket])
-            buckets.offsets[bucket] += 1
-            buckets.rows[at, 0] = np.int64(customer) << 32 | np.int64(group)
-            buckets.rows[at, 1] = value
+            bucket = np.uint32(customer) >> layout.shift
+            at = np.uint64(ends[bucket])
+            ends[bucket] += 1
+            pair = (customer & inside) << layout.group_bits | group
+            buckets.rows[at] = np.uint64(pair << layout.value_bits | ((value + half) & mask))
+            if wide:
+                buckets.values[at] = value
             if weighted:
                 buckets.counts[at] = rows.counts[row]
-    return total
+    return True
 
 
 @lean_kernel
 def offer_rows(
-    table: Slots, buckets: Buckets, bounds: tuple[int, int], settings: Settings, used: NDArray[np.int64]
-) -> int:
-    """Offer rows `bounds[0]` to `bounds[1]` of `buckets` to the table.
+    table: Slots, buckets: Buckets, layout: Layout, settings: Settings, state: NDArray[np.int64]
+) -> bool:
+    """Offer the rows of `buckets` to the table.
 
     Rows are looked at in blocks: one pass without branches collects those under their customer's limit, a second pass places them. Limits
     only fall, so the first pass never turns away a row that the second would have placed.
@@ -211,100 +235,120 @@ def offer_rows(
     Args:
         table: Changed in place.
         buckets: Rows with codes inside the table.
-        bounds: First row, and one past the last.
+        layout: How they lie there.
         settings: L0 and the method.
-        used: `used[0]` slots of the arena are taken.
+        state: Slots of the arena that are taken, the bucket to go on with, and the number of its rows that are done.
 
     Returns:
-        One past the last row done. Less than `bounds[1]`: the arena is full; enlarge it and call again from there.
+        Whether all rows are done. If not, the arena is full; enlarge it and call again.
     """
     heads, places, slots, words = table.heads, table.places, table.slots, table.group_words
-    rows, queue = buckets.rows, buckets.queue
+    priorities, rows, queue = table.priorities, buckets.rows, buckets.queue
     weighted = buckets.counts.size > 0
-    begin, total = bounds
-    while begin < total:
-        end = min(begin + queue.size, total)
-        waiting = 0
-        for row in range(begin, end):
-            key = np.uint64(rows[np.uint64(row), 0])
-            queue[waiting] = row - begin
-            priority = _mix(heads[key >> _S32, 0] ^ words[key & _LOW])
-            waiting += np.int64(priority <= heads[key >> _S32, 1])
-        for place in range(waiting):
-            row = begin + queue[place]
-            key = np.uint64(rows[np.uint64(row), 0])
-            customer = key >> _S32
-            group = np.int64(key & _LOW)
-            start = places[customer, 0]
-            size = places[customer, 1]
-            at = np.int64(-1)
-            for slot in range(start, start + size):
-                if slots[np.uint64(slot), 0] >> 32 == group:
-                    at = slot
-                    break
-            if at < 0:
-                word = heads[customer, 0]
-                if size < settings.l0:
-                    if size == 0 or (size >= FIRST_ROOM and size & (size - 1) == 0):
-                        fresh = used[0]
-                        room = min(max(FIRST_ROOM, 2 * size), settings.l0)
-                        if fresh + room > slots.shape[0]:
-                            return row
-                        for step in range(size):
-                            slots[fresh + step, 0] = slots[start + step, 0]
-                            slots[fresh + step, 1] = slots[start + step, 1]
-                        used[0] = fresh + room
-                        places[customer, 0] = fresh
-                        start = fresh
-                    at = start + size
-                    size += 1
-                    places[customer, 1] = size
-                    if settings.uniform == 1 and size == settings.l0:
-                        slots[np.uint64(at), 0] = group << 32
-                        _, heads[customer, 1], _ = _largest(table, word, start, size)
-                elif settings.uniform == 1:
-                    priority = _mix(word ^ words[key & _LOW])
-                    if priority > heads[customer, 1]:
+    wide = buckets.values.size > 0
+    group_bits, value_bits = np.uint64(layout.group_bits), np.uint64(layout.value_bits)
+    codes = (np.uint64(1) << group_bits) - np.uint64(1)
+    half = np.int64((np.uint64(1) << value_bits) >> _S1)
+    mask = (np.uint64(1) << value_bits) - np.uint64(1)
+    while state[1] < buckets.starts.size:
+        first = np.uint64(state[1]) << np.uint64(layout.shift)
+        begin = buckets.starts[state[1]] + state[2]
+        total = buckets.ends[state[1]]
+        while begin < total:
+            end = min(begin + queue.size, total)
+            waiting = 0
+            for row in range(begin, end):
+                pair = rows[np.uint64(row)] >> value_bits
+                customer = first + (pair >> group_bits)
+                queue[waiting] = row - begin
+                priority = _mix(heads[customer, 0] ^ words[pair & codes])
+                waiting += np.int64(priority <= heads[customer, 1])
+            for place in range(waiting):
+                row = begin + queue[place]
+                pair = rows[np.uint64(row)] >> value_bits
+                customer = first + (pair >> group_bits)
+                group = np.int64(pair & codes)
+                start = places[customer, 0]
+                size = places[customer, 1]
+                at = np.int64(-1)
+                for slot in range(start, start + size):
+                    if slots[np.uint64(slot), 0] >> 32 == group:
+                        at = slot
+                        break
+                if at < 0:
+                    priority = _mix(heads[customer, 0] ^ words[pair & codes])
+                    if size < settings.l0:
+                        if size == 0 or (size >= FIRST_ROOM and size & (size - 1) == 0):
+                            room = min(max(FIRST_ROOM, 2 * size), settings.l0)
+                            if state[0] + room > slots.shape[0]:
+                                state[2] = row - buckets.starts[state[1]]
+                                return False
+                            start = _moved(table, start, size, state[0])
+                            places[customer, 0] = start
+                            state[0] += room
+                        at = start + size
+                        places[customer, 1] = size + 1
+                        priorities[np.uint64(at)] = priority
+                        if settings.uniform == 1 and size + 1 == settings.l0:
+                            _, heads[customer, 1], _ = _largest(table, start, size + 1)
+                    elif settings.uniform == 1:
+                        if priority > heads[customer, 1]:
+                            continue
+                        at, limit, second = _largest(table, start, size)
+                        if priority == limit or second == limit:
+                            at = _last(table, start, size, limit)
+                            if priority == limit and group > slots[np.uint64(at), 0] >> 32:
+                                continue
+                        priorities[np.uint64(at)] = priority
+                        heads[customer, 1] = max(priority, second)
+                    else:
                         continue
-                    at, limit, second = _largest(table, word, start, size)
-                    if priority == limit and group > slots[np.uint64(at), 0] >> 32:
-                        continue
-                    heads[customer, 1] = max(priority, second)
-                else:
-                    continue
-                slots[np.uint64(at), 0] = group << 32
-                slots[np.uint64(at), 1] = 0
-            count = slots[np.uint64(at), 0] & COUNT_LIMIT
-            more = np.int64(1)
-            if weighted:
-                more = np.int64(buckets.counts[row])
-            slots[np.uint64(at), 0] += min(more, COUNT_LIMIT - count)
-            slots[np.uint64(at), 1] += rows[np.uint64(row), 1]
-        begin = end
-    return total
+                    slots[np.uint64(at), 0] = group << 32
+                    slots[np.uint64(at), 1] = 0
+                count = slots[np.uint64(at), 0] & COUNT_LIMIT
+                more = np.int64(buckets.counts[row]) if weighted else np.int64(1)
+                value = buckets.values[row] if wide else np.int64(rows[np.uint64(row)] & mask) - half
+                slots[np.uint64(at), 0] += min(more, COUNT_LIMIT - count)
+                slots[np.uint64(at), 1] += value
+            begin = end
+        state[1] += 1
+        state[2] = 0
+    return True
 
 
 @inlined_kernel
-def _largest(table: Slots, word: np.uint64, start: int, size: int) -> tuple[int, np.uint64, np.uint64]:
-    """Among `size` slots from `start`: that of the largest (priority, group code), its priority, and the next largest priority."""
-    slots, words = table.slots, table.group_words
+def _moved(table: Slots, start: int, size: int, fresh: int) -> int:
+    """Copy `size` slots from `start` to `fresh`, which is returned."""
+    for step in range(size):
+        table.slots[fresh + step, 0] = table.slots[start + step, 0]
+        table.slots[fresh + step, 1] = table.slots[start + step, 1]
+        table.priorities[fresh + step] = table.priorities[start + step]
+    return fresh
+
+
+@inlined_kernel
+def _largest(table: Slots, start: int, size: int) -> tuple[int, np.uint64, np.uint64]:
+    """Among `size` slots from `start`: one of the largest priority, that priority, and the next largest, equal to it where two have it."""
     best = start
-    best_priority = _mix(word ^ words[np.uint64(slots[np.uint64(start), 0]) >> _S32])
+    best_priority = table.priorities[np.uint64(start)]
     second = np.uint64(0)
     for slot in range(start + 1, start + size):  # without branches: who is larger cannot be foretold
-        priority = _mix(word ^ words[np.uint64(slots[np.uint64(slot), 0]) >> _S32])
+        priority = table.priorities[np.uint64(slot)]
         best = slot if priority > best_priority else best
         second = max(second, min(best_priority, priority))
         best_priority = max(best_priority, priority)
-    if second == best_priority:
-        for slot in range(start, start + size):
-            priority = _mix(word ^ words[np.uint64(slots[np.uint64(slot), 0]) >> _S32])
-            if (
-                priority == best_priority
-                and slots[np.uint64(slot), 0] >> 32 > slots[np.uint64(best), 0] >> 32
-            ):
-                best = slot
     return best, best_priority, second
+
+
+@inlined_kernel
+def _last(table: Slots, start: int, size: int, priority: np.uint64) -> int:
+    """Among `size` slots from `start`, that of the largest group code of those that have this priority; one has."""
+    last, largest = start, np.int64(-1)
+    for slot in range(start, start + size):
+        group = table.slots[np.uint64(slot), 0] >> 32
+        if table.priorities[np.uint64(slot)] == priority and group > largest:
+            last, largest = slot, group
+    return last
 
 
 @lean_kernel
@@ -335,7 +379,9 @@ def settle(
 
 
 @lean_kernel
-def choose_rows(table: Slots, buckets: Buckets, count: int, limit: int, key: np.uint64, marks: Marks) -> None:
+def choose_rows(
+    table: Slots, buckets: Buckets, layout: Layout, limit: int, key: np.uint64, marks: Marks
+) -> None:
     """Mark a uniform sample of at most `limit` rows of each slot's (customer, group).
 
     Knuth's selection sampling (The Art of Computer Programming 3.4.2, algorithm S): of `n` rows, row `j` is taken with probability
@@ -348,28 +394,35 @@ def choose_rows(table: Slots, buckets: Buckets, count: int, limit: int, key: np.
     Args:
         table: The filled table.
         buckets: Rows whose value is their row number.
-        count: Number of rows in `buckets`.
+        layout: How they lie there.
         limit: Largest number of rows per (customer, group).
         key: Secret word of the salt, for rows only.
         marks: Filled in.
     """
-    for row in range(count):
-        pair = np.uint64(buckets.rows[row, 0])
-        customer = pair >> _S32
-        word = _mix(table.heads[customer, 0] ^ table.group_words[pair & _LOW])
-        if word > table.heads[customer, 1]:
-            continue
-        start = table.places[customer, 0]
-        for slot in range(start, start + table.places[customer, 1]):
-            if table.slots[slot, 0] >> 32 == np.int64(pair & _LOW):
-                seen = np.int64(marks.taken[slot, 0])
-                left = np.uint64((table.slots[slot, 0] & COUNT_LIMIT) - seen)
-                random = _mix(_mix(word ^ key) + _STRIDE * np.uint64(seen + 1)) >> _S32
-                if np.int64((random * left) >> _S32) < limit - marks.taken[slot, 1]:
-                    marks.taken[slot, 1] += 1
-                    marks.chosen[buckets.rows[row, 1]] = True
-                marks.taken[slot, 0] = seen + 1
-                break
+    group_bits, value_bits = np.uint64(layout.group_bits), np.uint64(layout.value_bits)
+    codes = (np.uint64(1) << group_bits) - np.uint64(1)
+    half = np.int64((np.uint64(1) << value_bits) >> _S1)
+    mask = (np.uint64(1) << value_bits) - np.uint64(1)
+    wide = buckets.values.size > 0
+    for bucket in range(buckets.starts.size):
+        for row in range(buckets.starts[bucket], buckets.ends[bucket]):
+            pair = buckets.rows[np.uint64(row)] >> value_bits
+            customer = (np.uint64(bucket) << np.uint64(layout.shift)) + (pair >> group_bits)
+            word = _mix(table.heads[customer, 0] ^ table.group_words[pair & codes])
+            if word > table.heads[customer, 1]:
+                continue
+            start = table.places[customer, 0]
+            for slot in range(start, start + table.places[customer, 1]):
+                if table.slots[slot, 0] >> 32 == np.int64(pair & codes):
+                    seen = np.int64(marks.taken[slot, 0])
+                    left = np.uint64((table.slots[slot, 0] & COUNT_LIMIT) - seen)
+                    random = _mix(_mix(word ^ key) + _STRIDE * np.uint64(seen + 1)) >> _S32
+                    if np.int64((random * left) >> _S32) < limit - marks.taken[slot, 1]:
+                        marks.taken[slot, 1] += 1
+                        number = np.int64(buckets.rows[np.uint64(row)] & mask) - half
+                        marks.chosen[buckets.values[row] if wide else number] = True
+                    marks.taken[slot, 0] = seen + 1
+                    break
 
 
 @lean_kernel
@@ -423,57 +476,3 @@ def rename_codes(codes: NDArray[np.int32], renamed: NDArray[np.int32]) -> None:
     for row in range(codes.size):
         if codes[row] >= 0:
             codes[row] = renamed[codes[row]]
-
-
-@inlined_kernel
-def _sip_round(
-    v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64
-) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
-    """One SipRound."""
-    v0 = v0 + v1
-    v1 = ((v1 << _S13) | (v1 >> _S51)) ^ v0
-    v0 = (v0 << _S32) | (v0 >> _S32)
-    v2 = v2 + v3
-    v3 = ((v3 << _S16) | (v3 >> _S48)) ^ v2
-    v0 = v0 + v3
-    v3 = ((v3 << _S21) | (v3 >> _S43)) ^ v0
-    v2 = v2 + v1
-    v1 = ((v1 << _S17) | (v1 >> _S47)) ^ v2
-    v2 = (v2 << _S32) | (v2 >> _S32)
-    return v0, v1, v2, v3
-
-
-@lean_kernel
-def siphash_words(
-    data: NDArray[np.uint8],
-    offsets: NDArray[np.int64],
-    key_0: np.uint64,
-    key_1: np.uint64,
-    out: NDArray[np.uint64],
-) -> None:
-    """SipHash-2-4 (Aumasson and Bernstein, 2012) of the byte strings `data[offsets[i]:offsets[i + 1]]`, little-endian words."""
-    for item in range(out.size):
-        begin = offsets[item]
-        length = offsets[item + 1] - begin
-        v0 = key_0 ^ _SIP_0
-        v1 = key_1 ^ _SIP_1
-        v2 = key_0 ^ _SIP_2
-        v3 = key_1 ^ _SIP_3
-        whole = length // 8
-        for block in range(whole + 1):
-            word = np.uint64(0)
-            if block < whole:
-                for byte in range(8):
-                    word |= np.uint64(data[begin + 8 * block + byte]) << np.uint64(8 * byte)
-            else:
-                word = np.uint64(length & 0xFF) << _S56
-                for byte in range(length - 8 * whole):
-                    word |= np.uint64(data[begin + 8 * block + byte]) << np.uint64(8 * byte)
-            v3 ^= word
-            v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
-            v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
-            v0 ^= word
-        v2 ^= _SIP_END
-        for _ in range(4):
-            v0, v1, v2, v3 = _sip_round(v0, v1, v2, v3)
-        out[item] = v0 ^ v1 ^ v2 ^ v3

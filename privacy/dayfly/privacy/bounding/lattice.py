@@ -13,13 +13,16 @@ from dayfly.privacy.errors import InvalidArgument
 from .frozen import frozen
 from .kernels import NO_VALUE, round_to_lattice, scale_to_lattice
 
-__all__ = ["NO_VALUE", "ROW_LIMIT", "Lattice"]
+__all__ = ["NO_VALUE", "ROW_LIMIT", "UNIT_BITS", "Lattice"]
 
 ROW_LIMIT: Final = 2**40
 """Largest magnitude of one row in lattice units; larger ones (infinities too) saturate.
 
 One customer would need more than 8 million such rows in one group to wrap that total modulo 2^64, and even then the clamp holds.
 """
+
+UNIT_BITS: Final = 42
+"""Bits of a row's lattice units in two's complement: from -2^40 through 2^40."""
 
 _EXACT: Final = 2**53
 _INT64_MAX: Final = np.uint64(2**63 - 1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
@@ -14,13 +15,13 @@ from dayfly.privacy.errors import InvalidPartial
 
 from .columns import Columns, keyed
 from .contribution import Bounded, Contribution
-from .group_by import DEFAULT_MAX_GROUPS, chunks
+from .group_by import DEFAULT_MAX_GROUPS, batches
 from .held import Held
 from .kernels import Rows
 from .keys import order_of_keys, present_codes
 from .lattice import Lattice
 from .salts import SaltedKeys
-from .slots import Method, check_method
+from .slots import Batch, Method, check_method
 
 __all__ = ["Partial"]
 
@@ -93,12 +94,16 @@ class Partial:
             known=columns.known,
             valued=columns.values is not None,
         )
-        for rows in chunks(columns.customers, columns.groups, columns.values, self.lattice):
-            self._held.table.offer(
-                rows._replace(
-                    customers=_recoded(rows.customers, customers), groups=_recoded(rows.groups, groups)
+        table = self._held.table
+        for batch in batches(table, columns.customers, columns.groups, columns.values, self.lattice):
+            codes = (_recoded(codes, customers) for codes in batch.customers)
+            rows = (
+                piece._replace(
+                    customers=_recoded(piece.customers, customers), groups=_recoded(piece.groups, groups)
                 )
+                for piece in batch.rows
             )
+            table.offer(replace(batch, customers=codes, rows=rows))
 
     def merge(self, other: "Partial") -> None:
         """Add everything that `other` holds; `other` stays as it is.
@@ -129,7 +134,8 @@ class Partial:
             valued=theirs.valued,
         )
         rows = theirs.table.entries()[1]
-        held.table.offer(rows._replace(customers=customers[rows.customers], groups=groups[rows.groups]))
+        rows = rows._replace(customers=customers[rows.customers], groups=groups[rows.groups])
+        held.table.offer(Batch.of(rows))
 
     def finish(self) -> Bounded:
         """Totals of everything so far; more may be added afterwards.
@@ -205,7 +211,7 @@ class Partial:
         everybody = np.ones(len(keys), np.bool_)
         self._held.absorb(keys, everybody, _read(stored.groups), known=stored.known, valued=stored.valued)
         customers, groups, counts, sums = (np.asarray(column) for column in _read(stored.entries).columns)
-        self._held.table.offer(Rows(customers, groups, counts, sums))
+        self._held.table.offer(Batch.of(Rows(customers, groups, counts, sums)))
 
 
 class _Stored(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from dayfly.privacy._compute import pc
 from dayfly.privacy.errors import InvalidArgument
 
 from .frozen import frozen
-from .kernels import siphash_words
+from .kernels_siphash import siphash_integers, siphash_words
 from .keys import key_array
 
 __all__ = ["SALT_BYTES", "SaltedKeys"]
@@ -112,9 +112,9 @@ def _array_words(keys: pa.Array | pa.ChunkedArray, key: tuple[np.uint64, np.uint
 
 
 def _integer_words(keys: NDArray[np.int64], key: tuple[np.uint64, np.uint64]) -> NDArray[np.uint64]:
-    packed = np.ones((keys.size, 9), np.uint8)
-    packed[:, :8] = keys.astype("<i8", copy=False).view(np.uint8).reshape(keys.size, 8)
-    return _hash(packed.reshape(-1), _even(keys.size, 9), key)
+    out = np.empty(keys.size, np.uint64)
+    siphash_integers(frozen(keys, np.int64), key[0], key[1], out)
+    return out
 
 
 def _even(count: int, width: int) -> NDArray[np.int64]:

@@ -49,7 +49,7 @@ def exact(value: object, name: str) -> Fraction:
         raise InvalidArgument(
             f"{name}={shown(Fraction(value))} must lie in [0, {LARGEST}]; pass a value inside"
         )
-    return Fraction(value)
+    return value if isinstance(value, Fraction) else Fraction(value)
 
 
 def round_up(value: Fraction) -> Fraction:

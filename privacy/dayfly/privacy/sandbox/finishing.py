@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from .intervals import half_width
-from .parts import BRANCHES, Part, Role, customers_part, parts_of
+from .parts import BRANCHES, Part, Role
 from .planning import Plan
 from .queries import Count, Customers, Distinct, Mean, Measure, Quantiles, Sum, Variance, output_columns
 
@@ -46,14 +46,14 @@ def estimates(plan: Plan, noisy: Noisy, alpha: float) -> list[Estimate]:
         noisy: Noisy integers of each part.
         alpha: Probability with which an interval may miss, in (0, 1).
     """
-    return [one for measure in plan.checked.query.measures for one in _measured(measure, plan, noisy, alpha)]
+    measures = zip(plan.checked.query.measures, plan.measured, strict=True)
+    return [one for measure, parts in measures for one in _measured(measure, parts, plan, noisy, alpha)]
 
 
-def _measured(measure: Measure, plan: Plan, noisy: Noisy, alpha: float) -> list[Estimate]:
+def _measured(
+    measure: Measure, parts: tuple[Part, ...], plan: Plan, noisy: Noisy, alpha: float
+) -> list[Estimate]:
     name = output_columns(measure)[0]
-    if isinstance(measure, Customers) and not plan.checked.known:
-        return [_plain(name, customers_part(plan.checked, Role.KEYS), plan, noisy, alpha)]
-    parts = parts_of(measure, plan.checked)
     if isinstance(measure, Count | Customers | Sum | Distinct):
         return [_plain(name, parts[0], plan, noisy, alpha)]
     if isinstance(measure, Mean):

@@ -22,6 +22,7 @@ __all__ = ["Groups", "groups_of", "known_keys", "word_table"]
 
 _TIME: Final = pa.timestamp("ms")
 _CHUNK_ROWS: Final = 1 << 18
+_NO_KEYS: Final = pa.table({})
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -64,7 +65,7 @@ def _hashable(column: Any) -> Any:
 def groups_of(frame: Frame, keys: tuple[GroupKey, ...], kinds: Mapping[str, Kind]) -> Groups:
     """The groups of the rows of a frame."""
     if not keys:
-        return Groups(_left(frame, np.zeros(frame.rows, np.int32)), 1, pa.table({}), known=True)
+        return Groups(_left(frame, _together(frame)), 1, _NO_KEYS, known=True)
     if all(key.known for key in keys):
         raw = all(key.column in frame.raw for key in keys)
         codes = (
@@ -75,6 +76,13 @@ def groups_of(frame: Frame, keys: tuple[GroupKey, ...], kinds: Mapping[str, Kind
         keyed = known_keys(keys, kinds)
         return Groups(_left(frame, codes), keyed.num_rows, keyed, known=True)
     return _occurring(frame, keys, kinds)
+
+
+def _together(frame: Frame) -> NDArray[Any]:
+    """One group for every row; kept where the rows are those of the source."""
+    if not frame.raw:
+        return np.zeros(frame.rows, np.int32)
+    return frame.source.kept("one group", lambda: np.zeros(frame.rows, np.int32))
 
 
 def _joined(frame: Frame, keys: tuple[GroupKey, ...], kinds: Mapping[str, Kind]) -> NDArray[Any]:

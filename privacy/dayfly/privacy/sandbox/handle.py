@@ -23,14 +23,14 @@ from dayfly.privacy.noise import NoiseSource
 
 from .answering import Exact, exact_parts
 from .asking import SandboxQuery, alpha_of
-from .checking import Checked, check
+from .checking import check
 from .documents import QueryDocument, canonical, digest_of, parse_document
 from .finishing import estimates, table_of
 from .frames import frame_of
 from .groups import groups_of
 from .numbers import Budget
 from .parts import Part, Role
-from .planning import NoisyPart, Plan, plan
+from .planning import NoisyPart, Outline, Plan, outline, plan
 from .queries import Query, output_columns
 from .results import Release, lineage_of
 from .sources import Source
@@ -60,7 +60,16 @@ class Sandbox:
         schema and the ledger alone. The duration of a release is not protected.
     """
 
-    __slots__ = ("_checked", "_ledger", "_noise", "_plans", "_random_bytes", "_sources", "analyst", "purpose")
+    __slots__ = (
+        "_ledger",
+        "_noise",
+        "_outlines",
+        "_plans",
+        "_random_bytes",
+        "_sources",
+        "analyst",
+        "purpose",
+    )
 
     def __init__(
         self,
@@ -76,7 +85,7 @@ class Sandbox:
         self._sources: Final = dict(sources)
         self._noise = noise
         self._random_bytes: Final = random_bytes
-        self._checked: Final[OrderedDict[bytes, Checked]] = OrderedDict()
+        self._outlines: Final[OrderedDict[bytes, Outline]] = OrderedDict()
         self._plans: Final[OrderedDict[bytes, Plan]] = OrderedDict()
         self.analyst: Final = analyst
         self.purpose: Final = purpose
@@ -144,21 +153,21 @@ class Sandbox:
         key = msgspec.msgpack.encode((query, budget))
         found = self._plans.get(key)
         if found is None:
-            found = plan(self._check(query), budget)
+            found = plan(self._outline(query, budget), budget)
             self._plans[key] = found
             while len(self._plans) > _PLANS_KEPT:
                 self._plans.popitem(last=False)
         return found
 
-    def _check(self, query: Query) -> Checked:
+    def _outline(self, query: Query, budget: Budget) -> Outline:
         """A query that holds for its source; kept as plans are, because the same one is asked with other budgets."""
-        key = msgspec.msgpack.encode(query)
-        found = self._checked.get(key)
+        key = msgspec.msgpack.encode((query, budget.shares))
+        found = self._outlines.get(key)
         if found is None:
-            found = check(canonical(query), self._source(query.source).schema)
-            self._checked[key] = found
-            while len(self._checked) > _PLANS_KEPT:
-                self._checked.popitem(last=False)
+            found = outline(check(canonical(query), self._source(query.source).schema), budget.shares)
+            self._outlines[key] = found
+            while len(self._outlines) > _PLANS_KEPT:
+                self._outlines.popitem(last=False)
         return found
 
     def _release(self, query: Query, budget: Budget, confidence: float, release_id: bytes | None) -> Release:

@@ -73,6 +73,10 @@ class Part:
     centre: Fraction = Fraction(0)
     levels: int = 0
 
+    def __hash__(self) -> int:
+        """Of what tells most parts of a query apart; hashing every fraction anew at each look-up would cost more than noise."""
+        return hash((self.role, self.column, self.levels))
+
     @property
     def cells(self) -> int:
         """Integers per group."""

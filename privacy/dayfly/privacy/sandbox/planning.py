@@ -33,11 +33,11 @@ from dayfly.privacy.errors import InvalidQuery
 
 from .checking import KEYS, Checked
 from .documents import digest_of
-from .numbers import Budget, exact
+from .numbers import Budget, Number, exact
 from .parts import Part, Role, customers_part, parts_of
 from .queries import Customers, label_of
 
-__all__ = ["Mechanism", "NoisyPart", "Plan", "plan"]
+__all__ = ["Mechanism", "NoisyPart", "Outline", "Plan", "outline", "plan"]
 
 Mechanism: TypeAlias = Literal["laplace", "gaussian"]
 
@@ -74,6 +74,25 @@ class NoisyPart:
         return float(self.scale) * (math.sqrt(2) if self.mechanism == "laplace" else 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a plan says whatever the budget is.
+
+    Attributes:
+        checked: The query.
+        digest: Of the query's canonical JSON, SHA-256, hexadecimal.
+        shares: Share of each part, adding up to one.
+        labels: Columns of the answer that are made of a part.
+        measured: Parts of each measure of the query.
+    """
+
+    checked: Checked
+    digest: str
+    shares: Mapping[Part, Fraction]
+    labels: Mapping[Part, tuple[str, ...]]
+    measured: tuple[tuple[Part, ...], ...]
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a query will be answered.
@@ -83,6 +102,7 @@ class Plan:
         digest: Of the query's canonical JSON, SHA-256, hexadecimal.
         budget: What it may cost.
         parts: Noisy vectors by part.
+        measured: Parts of each measure of the query.
         event: Loss of all of it.
         cost: What the ledger is asked for.
     """
@@ -91,6 +111,7 @@ class Plan:
     digest: str
     budget: Budget
     parts: Mapping[Part, NoisyPart]
+    measured: tuple[tuple[Part, ...], ...]
     event: LossEvent
     cost: Cost
 
@@ -116,58 +137,71 @@ class _Amounts:
     threshold_delta: Fraction
 
 
-def plan(checked: Checked, budget: Budget) -> Plan:
+def plan(found: Outline, budget: Budget) -> Plan:
     """Plan a release.
 
     Args:
-        checked: A query that passed `check`.
+        found: Outline of the query, with the shares of this budget.
         budget: Epsilon, or epsilon and delta, or rho (and delta).
 
     Raises:
-        InvalidQuery: the budget is none, or lacks the delta that unknown keys need, or shares name no column.
-        QueryTooLarge: as `parts_of`.
+        InvalidQuery: the budget is none, or lacks the delta that unknown keys need.
     """
-    shares, labels = _shares(checked, budget)
-    plans = [_with(checked, budget, amounts, shares, labels) for amounts in _amounts(checked, budget)]
-    return min(plans, key=_noise)
+    plans = [_with(found, budget, amounts) for amounts in _amounts(found.checked, budget)]
+    return plans[0] if len(plans) == 1 else min(plans, key=_noise)
 
 
 def _noise(found: Plan) -> float:
     return sum(math.log(one.std) for one in found.parts.values())
 
 
-def _shares(checked: Checked, budget: Budget) -> tuple[dict[Part, Fraction], dict[Part, tuple[str, ...]]]:
-    """Share of each part, adding up to one, and the columns made of it."""
-    weights = _weights(checked, budget)
+def outline(checked: Checked, weights: Mapping[str, Number]) -> Outline:
+    """Parts of a query and how they share a budget.
+
+    Args:
+        checked: A query that passed `check`.
+        weights: Of columns of the answer, by name; 1 where none is given.
+
+    Raises:
+        InvalidQuery: weights name no column, or are none.
+        QueryTooLarge: as `parts_of`.
+    """
+    weighted = _weights(checked, weights)
     shares: dict[Part, Fraction] = {}
     labels: dict[Part, tuple[str, ...]] = {}
+    measured: list[tuple[Part, ...]] = []
 
     def add(parts: tuple[Part, ...], label: str) -> None:
         for part in parts:
-            shares[part] = shares.get(part, Fraction(0)) + weights[label] / len(parts)
+            shares[part] = shares.get(part, Fraction(0)) + weighted[label] / len(parts)
             labels[part] = (*labels.get(part, ()), label)
 
     if not checked.known:
         add((customers_part(checked, Role.KEYS),), KEYS)
     for measure in checked.query.measures:
         if isinstance(measure, Customers) and not checked.known:
-            add(
-                (customers_part(checked, Role.KEYS),), label_of(measure)
-            )  # the selection has counted them already
+            measured.append((customers_part(checked, Role.KEYS),))  # the selection has counted them already
         else:
-            add(parts_of(measure, checked), label_of(measure))
+            measured.append(parts_of(measure, checked))
+        add(measured[-1], label_of(measure))
     total = sum(shares.values())
-    return {part: share / total for part, share in shares.items()}, labels
+    return Outline(
+        checked,
+        digest_of(checked.query).hex(),
+        {part: share / total for part, share in shares.items()},
+        labels,
+        tuple(measured),
+    )
 
 
-def _weights(checked: Checked, budget: Budget) -> dict[str, Fraction]:
+def _weights(checked: Checked, shares: Mapping[str, Number]) -> dict[str, Fraction]:
     names = [label_of(measure) for measure in checked.query.measures] + ([] if checked.known else [KEYS])
-    unknown = sorted(set(budget.shares) - set(names))
+    unknown = sorted(set(shares) - set(names))
     if unknown:
         raise InvalidQuery(
             f"shares of {unknown} must name columns of the answer: {', '.join(names)}; rename them"
         )
-    weights = {name: exact(budget.shares.get(name, 1), f"share of {name!r}") for name in names}
+    weights = {name: exact(shares.get(name, 1), f"share of {name!r}") for name in names}
     largest = max(weights.values())
     for name, weight in weights.items():
         if weight <= 0 or weight < largest * _SMALLEST_SHARE:
@@ -206,19 +240,13 @@ def _amounts(checked: Checked, budget: Budget) -> list[_Amounts]:
     return ways
 
 
-def _with(
-    checked: Checked,
-    budget: Budget,
-    amounts: _Amounts,
-    shares: Mapping[Part, Fraction],
-    labels: Mapping[Part, tuple[str, ...]],
-) -> Plan:
-    parts = {part: _noisy(part, amounts, share, labels[part]) for part, share in shares.items()}
+def _with(found: Outline, budget: Budget, amounts: _Amounts) -> Plan:
+    parts = {part: _noisy(part, amounts, share, found.labels[part]) for part, share in found.shares.items()}
     event = ComposedLoss(tuple(one.event for one in parts.values()))
     cost = cost_of(event)
     if amounts.claimed is not None:
         cost = Cost(epsilon=amounts.claimed, rho=cost.rho, delta=cost.delta + amounts.conversion_delta)
-    return Plan(checked, digest_of(checked.query).hex(), budget, parts, event, cost)
+    return Plan(found.checked, found.digest, budget, parts, found.measured, event, cost)
 
 
 def _noisy(part: Part, amounts: _Amounts, share: Fraction, labels: tuple[str, ...]) -> NoisyPart:
