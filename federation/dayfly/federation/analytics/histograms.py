@@ -7,7 +7,7 @@ Argument: one customer adds at most 1 to one count of each of `channels` channel
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dayfly.federation.accounting import ReleaseBudget, release_name
 from dayfly.federation.errors import BadMessage, InvalidData, InvalidSetting, Refused
 from dayfly.federation.horizontal.session import SecureSession
 from dayfly.federation.noise_shares import NoiseShares
@@ -65,7 +66,8 @@ class HistogramWorkload:
         party: Its name.
         customers: Customer to category; one each.
         noise: Where its shares come from.
-        spend: Charges the channel's own ledger, once per release, before anything is computed; raises where the budget is used up.
+        run: Of the protocol.
+        budget: Is charged `HistogramSpec.loss` once, before anything is computed.
     """
 
     def __init__(
@@ -74,15 +76,18 @@ class HistogramWorkload:
         customers: Mapping[str, str],
         *,
         noise: NoiseSource,
-        spend: Callable[[ZcdpLoss], object],
+        run: bytes,
+        budget: ReleaseBudget,
     ) -> None:
         if not customers:
             raise InvalidData(party, "has no customers; leave it out of the run")
         self._party: Final = party
         self._counts: Final = Counter(customers.values())
         self._noise: Final = noise
-        self._spend: Final = spend
+        self._run: Final = run
+        self._budget: Final = budget
         self._spec: HistogramSpec | None = None
+        self._agreed = b""
         self._released: tuple[bytes, NDArray[np.uint64]] | None = None
 
     def prepare(self, spec: bytes, *, threshold: int) -> None:
@@ -104,7 +109,7 @@ class HistogramWorkload:
                 " could have too little noise; begin a session with that threshold"
             )
         _ = agreed.loss
-        self._spec = agreed
+        self._spec, self._agreed = agreed, spec
 
     def words(self, task: bytes, *, members: int) -> NDArray[np.uint64]:
         """Noisy counts as ring words; the same task again gives the same.
@@ -116,7 +121,9 @@ class HistogramWorkload:
         if spec is None or members > spec.channels:
             raise Refused(f"members={members} must be at most the agreed channels; agree again")
         if self._released is None:
-            self._spend(spec.loss)
+            self._budget.spend(
+                run=self._run, release=release_name("histogram", self._agreed, task), loss=spec.loss
+            )
             counts = np.array([self._counts[name] for name in spec.categories], np.int64)
             self._released = (task, spec.shares.add(counts, self._noise).view(np.uint64))
         if self._released[0] != task:
