@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
 
 from dayfly.federation.analytics import HistogramSpec, HistogramWorkload, NoisyHistogram, secure_histogram
 from dayfly.federation.errors import BadMessage, Declined, InvalidData, InvalidSetting, Refused
 from dayfly.federation.local import lost_reply
-from dayfly.federation.noise_shares import NoiseShares
 from dayfly.federation.secagg.messages import encode
 from dayfly.privacy.noise import OpenDpNoise
 from tests.federation.horizontal.runs import RUN, Paid, grid_of
@@ -64,24 +62,6 @@ def test_each_channel_pays_the_loss_once() -> None:
 def test_the_loss_is_that_of_a_customer_in_all_channels() -> None:
     gaussian = Fraction(4**2, 2 * 40**2)
     assert gaussian * Fraction(999_999, 1_000_000) < SPEC.loss.rho <= gaussian + Fraction(1, 10**9)
-
-
-@pytest.mark.parametrize("honest", [1, 2, 5])
-def test_the_loss_is_not_below_what_the_distribution_of_the_sum_shows(honest: int) -> None:
-    """The exact Renyi divergence of the sum of shares, by convolution, at several orders: rho * order bounds it."""
-    shares = NoiseShares(Fraction(2 * math.isqrt(honest) + 2), honest)
-    variance = float(shares.share_scale**2)
-    reach = np.arange(-60, 61)
-    one = np.exp(-(reach**2) / (2 * variance))
-    one /= one.sum()
-    total = one
-    for _ in range(honest - 1):
-        total = np.convolve(total, one)
-    logs = np.log(total[total > 1e-250])
-    rho = float(shares.loss(1, 1).rho)
-    for order in (1.5, 2.0, 4.0):
-        moment = logsumexp(order * logs[1:] + (1 - order) * logs[:-1])
-        assert moment / (order - 1) <= rho * order * (1 + 1e-6)
 
 
 def test_a_channel_whose_budget_is_used_up_ends_the_run() -> None:

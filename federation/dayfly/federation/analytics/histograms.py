@@ -29,6 +29,9 @@ from dayfly.privacy.noise import NoiseSource
 __all__ = ["HistogramSpec", "HistogramWorkload", "NoisyHistogram", "secure_histogram"]
 
 
+_MOST_CUSTOMERS: Final = 1 << 48
+
+
 class HistogramSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What all channels agree on.
 
@@ -49,9 +52,11 @@ class HistogramSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
         """How the noise is spread.
 
         Raises:
-            InvalidSetting: too many may collude, or the noise is too small to be spread.
+            InvalidSetting: too many may collude, or the noise is too small to be spread, or too large for the ring.
         """
-        return NoiseShares(Fraction(*self.scale), least_threshold(self.channels) - self.colluding)
+        shares = NoiseShares(Fraction(*self.scale), least_threshold(self.channels) - self.colluding)
+        shares.check_room(self.channels * _MOST_CUSTOMERS, parties=self.channels)
+        return shares
 
     @property
     def loss(self) -> ZcdpLoss:

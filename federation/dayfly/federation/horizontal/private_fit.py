@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dayfly.federation.accounting import ReleaseBudget, release_name
-from dayfly.federation.errors import BadMessage, InvalidData, InvalidSetting, Refused
+from dayfly.federation.errors import BadMessage, InvalidData, Refused
 from dayfly.federation.horizontal.local_fit import split
 from dayfly.federation.noise_shares import NoiseShares
 from dayfly.federation.secagg import least_threshold
@@ -33,7 +33,6 @@ Floats = NDArray[np.float64]
 _SHRINK: Final = (
     1 - 2.0**-40
 )  # what float rounding could add to a norm is taken off before rounding toward zero
-_NOISE_REACH: Final = 64  # standard deviations for which the ring has room
 
 D = TypeVar("D")
 UserFit = Callable[[list[Floats], D], Any]
@@ -82,11 +81,7 @@ class PrivateSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
         """
         scale = Fraction(*self.noise_multiplier) * sqrt_up(self.l2_squared)
         shares = NoiseShares(scale, least_threshold(self.channels) - self.colluding)
-        reach = self.channels * (self.most_users * self.unit + _NOISE_REACH * int(shares.share_scale + 1))
-        if reach >= 1 << 62:
-            raise InvalidSetting(
-                f"unit={self.unit} must be smaller, or sums of {self.most_users} users do not fit the ring"
-            )
+        shares.check_room(self.channels * self.most_users * self.unit, parties=self.channels)
         return shares
 
     @property
