@@ -25,7 +25,7 @@ Source: Kairouz, Liu, Steinke, The Distributed Discrete Gaussian Mechanism, ICML
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,24 @@ class NoiseShares:
             raise InvalidSetting(
                 f"scale={float(self.scale):g} must give shares below 2^56; count in coarser units"
             )
+
+    @classmethod
+    def among(cls, scale: Fraction, *, members: int, colluding: int) -> Self:
+        """The noise of sums over `members` parties, of whom `colluding` may tell others their shares.
+
+        Args:
+            scale: That the other parties reach together.
+            members: Fewest parties in a sum.
+            colluding: At least 0, and fewer than `members`.
+
+        Raises:
+            InvalidSetting: nobody honest is left, or fewer than none collude; or see the class.
+        """
+        if colluding < 0:
+            raise InvalidSetting(
+                f"colluding={colluding} must be at least 0; more honest parties than there are add no noise"
+            )
+        return cls(scale, members - colluding)
 
     @property
     def share_scale(self) -> Fraction:

@@ -113,6 +113,10 @@ def test_a_session_whose_sums_may_hold_fewer_shares_of_noise_is_refused() -> Non
 def test_settings_that_protect_nobody_are_refused() -> None:
     with pytest.raises(InvalidSetting, match="honest=0 must be at least 1"):
         released(spec=HistogramSpec(CITIES, (40, 1), 4, colluding=3))
+    with pytest.raises(InvalidSetting, match="colluding=-1 must be at least 0"):
+        released(spec=HistogramSpec(CITIES, (40, 1), 4, colluding=-1))
+    with pytest.raises(InvalidSetting, match="must leave room below"):
+        released(spec=HistogramSpec(CITIES, (1 << 56, 1), 4))
     with pytest.raises(InvalidSetting, match=r"scale=3 must be at least 3\.46 with 3 honest parties"):
         released(spec=HistogramSpec(CITIES, (3, 1), 4))
     with pytest.raises(InvalidSetting, match="channels=5 must be the number of parties, 4"):

@@ -159,6 +159,7 @@ def test_tasks_that_do_not_fit_cost_nothing(task: PrivateTask, members: int, err
         ({"most_users": 199}, InvalidData, "party='shop' has 200 users, more than most_users=199"),
         ({"channels": 5}, Refused, "threshold=2 must be at least 3 with 5 channels"),
         ({"colluding": 2}, InvalidSetting, "honest=0 must be at least 1"),
+        ({"colluding": -1}, InvalidSetting, "colluding=-1 must be at least 0"),
         ({"unit": 1 << 56}, InvalidSetting, "must leave room below"),
         ({"unit": 100}, InvalidSetting, "count in finer units"),
     ],
