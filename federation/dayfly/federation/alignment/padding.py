@@ -70,7 +70,7 @@ class Padding:
         """Smallest s whose cuts at zero and at `most` cost no more than delta."""
         noise = LaplaceLoss(self.scale, 1)
         factor = _PLACES * (1 + exp_up(self.epsilon))
-        start = float(self.scale) * math.log(float(factor / self.delta))
+        start = float(self.scale) * (math.log(float(factor / self.delta)) - 1)  # one scale below suffices
         shift = max(0, math.floor(start) - 2)
         above = tail_probability(noise, _TAILS * math.ceil(self.scale) + 1)
         while factor * (tail_probability(noise, shift + 1) + above) > self.delta:
