@@ -1,0 +1,348 @@
+"""The long-lived processes: a server's SuperLink, a channel's service with its SuperNode, and the start of a run."""
+
+import secrets
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from dayfly.federation.accounting import ExactSums, LedgerBudget
+from dayfly.federation.deployed.credentials import Cards, read_identity
+from dayfly.federation.deployed.folders import ChannelFolder, ServerFolder, address_of
+from dayfly.federation.deployed.processes import Child, flower_environment, flower_program
+from dayfly.federation.deployed.pulse import Pulse
+from dayfly.federation.deployed.run_folder import SERVER_HOME, RunFolder
+from dayfly.federation.deployed.service import ChannelService, SocketServer
+from dayfly.federation.errors import DeploymentError, RunFailed
+from dayfly.federation.journal import journal_secret
+from dayfly.federation.runs.data import ChannelData
+from dayfly.federation.wire import SERVER
+from dayfly.privacy.ledger import Ledger
+from dayfly.privacy.noise import OpenDpNoise
+
+__all__ = ["Channel", "Server", "now_ms"]
+
+_START_SECONDS: Final = 60.0
+_SOCKET_KEY: Final = "dayfly-socket"
+_CONNECTION: Final = "dayfly"
+
+
+def now_ms() -> int:
+    """The system's clock, milliseconds UTC."""
+    return time.time_ns() // 1_000_000
+
+
+class Server:
+    """A SuperLink, and runs through it.
+
+    Args:
+        folder: The server's.
+
+    Raises:
+        DeploymentError: it does not start; says why.
+    """
+
+    def __init__(self, folder: ServerFolder) -> None:
+        self.folder: Final = folder
+        self._settings: Final = folder.settings
+        self._host, self._port = address_of(self._settings.superlink)
+        home = folder.home / "flower"
+        self.environment: Final = flower_environment(home) | {SERVER_HOME: str(folder.home.resolve())}
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / "config.toml").write_text(
+            f'[superlink]\ndefault = "{_CONNECTION}"\n[superlink.{_CONNECTION}]\n'
+            f'address = "{self._reached}:{self._port}"\nroot-certificates = "{(folder.tls / "ca.crt").resolve()}"\n',
+            encoding="utf-8",
+        )
+        app = home / "app"
+        if app.exists():
+            shutil.rmtree(app)
+        with as_file(files("dayfly.federation.flower") / "app") as resource:
+            shutil.copytree(resource, app, ignore=shutil.ignore_patterns("__pycache__"))
+        self._app: Final = app
+        self.superlink = self._started()
+        self._wait()
+
+    @property
+    def _reached(self) -> str:
+        return "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104 - compared, not bound
+
+    def _started(self) -> Child:
+        tls, keys = self.folder.tls.resolve(), self.folder.keys.resolve()
+        return Child(
+            "SuperLink",
+            [
+                flower_program("flower-superlink"),
+                "--ssl-ca-certfile",
+                str(tls / "ca.crt"),
+                "--ssl-certfile",
+                str(tls / "server.pem"),
+                "--ssl-keyfile",
+                str(keys / "server.key"),
+                "--enable-supernode-auth",
+                "--host",
+                self._host,
+                "--port",
+                str(self._port),
+                "--database",
+                str((self.folder.home / "state.db").resolve()),
+                "--disable-runtime-dependency-installation",
+            ],
+            environment=self.environment,
+            log=self.folder.log / "superlink.log",
+        )
+
+    def _wait(self) -> None:
+        """Until it listens, with our certificate."""
+        context = ssl.create_default_context(cafile=str(self.folder.tls / "ca.crt"))
+        until = time.monotonic() + _START_SECONDS
+        while True:
+            if not self.superlink.running():
+                raise DeploymentError(f"SuperLink must start, but ended: {self.superlink.tail()}")
+            try:
+                with (
+                    _connected(self._reached, self._port) as line,
+                    context.wrap_socket(line, server_hostname=self._reached),
+                ):
+                    return
+            except ssl.SSLCertVerificationError as error:
+                raise DeploymentError(
+                    f"certificate of {self._reached!r} must be one of this server's ({error.verify_message}); something else listens at"
+                    f" port {self._port}, or tls/ was changed"
+                ) from error
+            except OSError:
+                if time.monotonic() > until:
+                    raise DeploymentError(
+                        f"SuperLink must listen at {self._settings.superlink} within {_START_SECONDS:g} s; see {self.superlink.log}"
+                    ) from None
+                time.sleep(0.1)
+
+    def register(self) -> tuple[str, ...]:
+        """Register the node of every card with the SuperLink; names that are new to it."""
+        waiting: dict[str, subprocess.Popen[str]] = {}
+        for name, card in Cards(self.folder.cards).found.items():
+            if name == SERVER:
+                continue
+            public = self.folder.home / "flower" / f"{name}.pub"
+            public.write_text(card.node + "\n", encoding="utf-8")
+            waiting[name] = self._flwr("supernode", "register", str(public.resolve()), _CONNECTION)
+        new = []
+        for name, process in waiting.items():
+            said, _ = process.communicate(timeout=_START_SECONDS)
+            if process.returncode == 0:
+                new.append(name)
+            elif "in use" not in said:
+                raise DeploymentError(f"node of {name!r} must be registered, but Flower says: {said[-500:]}")
+        return tuple(new)
+
+    def submit(self, run: RunFolder) -> None:
+        """Have Flower start the coordinator of a run.
+
+        Raises:
+            RunFailed: Flower does not take it.
+        """
+        process = self._flwr(
+            "run", str(self._app.resolve()), _CONNECTION, "--run-config", f'run="{run.path.name}"'
+        )
+        said, _ = process.communicate(timeout=_START_SECONDS)
+        if process.returncode != 0:
+            raise RunFailed(f"run={run.path.name!r} must be taken by Flower, but it says: {said[-800:]}")
+
+    def revive(self) -> bool:
+        """Start the SuperLink again if it ended; it goes on with its database."""
+        if self.superlink.running():
+            return False
+        self.superlink.stop()
+        self.superlink = self._started()
+        self._wait()
+        return True
+
+    def close(self) -> None:
+        """Stop."""
+        self.superlink.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _flwr(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603 - Flower's program with arguments of ours
+            [flower_program("flwr"), *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+class Channel:
+    """A channel's service, its SuperNode and its signs of life.
+
+    Args:
+        folder: The channel's.
+        port: Of the SuperNode's own interface on this machine.
+
+    Raises:
+        DeploymentError, InvalidData, LedgerError: settings, cards, data or ledger are not as they must be; names the party.
+    """
+
+    def __init__(self, folder: ChannelFolder, *, port: int) -> None:
+        self.folder: Final = folder
+        self._settings: Final = folder.settings
+        self._port: Final = port
+        name = self._settings.name
+        identity, key = read_identity(folder.keys / "identity.key", name)
+        cards = Cards(folder.cards)
+        for wanted in (name, SERVER):
+            if wanted not in cards.found:
+                raise DeploymentError(
+                    f"party={name!r} must have the card of {wanted!r} in {folder.cards}; ask for it"
+                )
+        if cards.found[name].identity != identity.public_key.hex():
+            raise DeploymentError(f"party={name!r} must have a card of its own key; make keys and card again")
+        for file in (folder.tls / "ca.crt", folder.keys / "node.key"):
+            if not file.exists():
+                raise DeploymentError(
+                    f"party={name!r} must have {file}; copy it from the server, or make the keys"
+                )
+        address = address_of(self._settings.liveness)
+        self.load()
+        self._ledger: Final = Ledger.open(folder.home / self._settings.budget.ledger, now_ms=now_ms)
+        self.service: Final = ChannelService(
+            identity,
+            cards.identities,
+            home=folder.home,
+            secret=journal_secret(key),
+            load=self.load,
+            budget=self._budget,
+            protocols=self._settings.protocols,
+            random_bytes=secrets.token_bytes,
+            noise=OpenDpNoise(),
+            now_ms=now_ms,
+        )
+        socket_path = folder.socket_path()
+        self._server: Final = SocketServer(self.service.handle, socket_path)
+        self.supernode = self._started(socket_path)
+        self._socket: Final = socket_path
+        self._pulse: Final = Pulse(
+            identity,
+            cards.identities,
+            address,
+            healthy=self.healthy,
+            ended=self.service.end,
+        )
+
+    @property
+    def name(self) -> str:
+        """The channel's."""
+        return self._settings.name
+
+    def healthy(self) -> bool:
+        """Whether messages can reach the service."""
+        return self.supernode.running()
+
+    def load(self) -> ChannelData:
+        """The channel's table, read anew."""
+        return ChannelData.load(self._settings.name, self._settings.data, folder=self.folder.home)
+
+    def revive(self) -> bool:
+        """Start the SuperNode again if it ended.
+
+        Raises:
+            DeploymentError: it ended for a cause that will not pass; says which.
+        """
+        if self.supernode.running():
+            return False
+        cause = _lasting_cause(self.name, self.supernode.tail())
+        if cause is not None:
+            raise DeploymentError(cause)
+        self.supernode.stop()
+        self.supernode = self._started(self._socket)
+        return True
+
+    def close(self) -> None:
+        """Stop; runs go on when it is started again."""
+        self._pulse.close()
+        self.supernode.stop()
+        self._server.close()
+        self.service.close()
+        self._ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _started(self, socket_path: Path) -> Child:
+        folder = self.folder
+        keys, tls = folder.keys.resolve(), folder.tls.resolve()
+        flower = folder.home / "flower"
+        flower.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Child(
+            f"SuperNode of {self._settings.name}",
+            [
+                flower_program("flower-supernode"),
+                "--superlink",
+                self._settings.superlink,
+                "--root-certificates",
+                str(tls / "ca.crt"),
+                "--auth-supernode-private-key",
+                str(keys / "node.key"),
+                "--ssl-ca-certfile",
+                str(tls / "runtime" / "ca.crt"),
+                "--ssl-certfile",
+                str(tls / "runtime" / "runtime.pem"),
+                "--ssl-keyfile",
+                str(keys / "runtime.key"),
+                "--port",
+                str(self._port),
+                "--node-config",
+                f'{_SOCKET_KEY}="{socket_path}"',
+            ],
+            environment=flower_environment(flower),
+            log=folder.log / "supernode.log",
+        )
+
+    def _budget(self, resumed: bool) -> LedgerBudget:  # noqa: FBT001 - the service's call
+        settings = self._settings.budget
+        exact = ExactSums(self.folder.home / "exact.jsonl", now_ms=now_ms) if settings.exact_sums else None
+        return LedgerBudget(
+            self._ledger,
+            channel=self._settings.name,
+            data_set=settings.data_set,
+            analyst=settings.analyst,
+            purpose=settings.purpose,
+            exact=exact,
+            resumed=resumed,
+        )
+
+
+def _lasting_cause(name: str, said: str) -> str | None:
+    low = said.lower()
+    if "certificate" in low and "verify" in low:
+        return (
+            f"party={name!r} must trust the SuperLink's certificate, but it is not of tls/ca.crt; copy the server's tls/ca.crt, and find"
+            " out who answers there"
+        )
+    if "unauthenticated" in low or "not registered" in low or "not authenticated" in low or "401" in low:
+        return f"party={name!r} must be registered with the SuperLink, but its node key is not; send its card to the server's operator"
+    if "address already in use" in low:
+        return f"party={name!r} must have a free port for its SuperNode; pass another --port"
+    return None
+
+
+def _connected(host: str, port: int) -> socket.socket:
+    return socket.create_connection((host, port), timeout=5.0)
