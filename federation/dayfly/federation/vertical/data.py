@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from dayfly.federation.errors import InvalidData
 from dayfly.federation.vertical.spec import VerticalSpec
 
-__all__ = ["IntegerRows", "VerticalData", "standardised"]
+__all__ = ["IntegerRows", "VerticalData", "shortened", "standardised"]
 
 Floats = NDArray[np.float64]
 _SHRINK: Final = 1 - 2.0**-40  # what float rounding could add to a norm
@@ -129,7 +129,7 @@ class VerticalData:
         if not here.any():
             raise InvalidData(self.party, "has no customer among the aligned ones; leave it out of the run")
         columns = spec.columns(self.party)
-        rows = _shortened(standardised(self.values[here], columns.bounds), columns.clip)
+        rows = shortened(standardised(self.values[here], columns.bounds), columns.clip)
         unit = 2.0**spec.precision.row_bits * _SHRINK / float(spec.length_squared) ** 0.5
         whole = np.trunc(rows * unit).astype(np.int64)
         whole[(whole**2).sum(axis=1) > spec.room(self.party)] = 0
@@ -209,7 +209,8 @@ def standardised(values: Floats, bounds: Sequence[tuple[float, float]]) -> Float
     return np.asarray(np.clip((values - (low + high) / 2) / ((high - low) / 2), -1.0, 1.0))
 
 
-def _shortened(rows: Floats, clip: float) -> Floats:
+def shortened(rows: Floats, clip: float) -> Floats:
+    """Rows whose norm is above `clip`, scaled down to it."""
     norms = np.sqrt((rows**2).sum(axis=1))
     return np.asarray(rows * np.minimum(1.0, clip / np.maximum(norms, clip))[:, None])
 

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 from dayfly.federation.accounting import EXACT, ReleaseBudget
 from dayfly.federation.alignment import Rows
-from dayfly.federation.errors import BadMessage, InvalidSetting, Refused, WrongManifest
+from dayfly.federation.errors import BadMessage, InvalidSetting, Refused
 from dayfly.federation.identity import Identities, SigningIdentity
 from dayfly.federation.secagg.messages import decode, encode
 from dayfly.federation.vertical.data import IntegerRows, VerticalData
 from dayfly.federation.vertical.kernels import add_product
 from dayfly.federation.vertical.polynomial import MOST_SCORES, largest_residual
 from dayfly.federation.vertical.randomness import Dealt, input_columns, power_count
-from dayfly.federation.vertical.sealing import Hello, Letter, Sealer
+from dayfly.federation.vertical.sealing import Hello, Letter, Sealer, insist_on_manifest
 from dayfly.federation.vertical.shares import added, gram_share, residual_share
 from dayfly.federation.vertical.spec import VerticalSpec, decode_spec
 from dayfly.federation.vertical.tasks import (
@@ -40,8 +40,8 @@ from dayfly.federation.vertical.tasks import (
     ResidualRequest,
     StepTask,
     Summand,
-    agreement_of,
     array,
+    digest_of,
     to_bytes,
 )
 from dayfly.federation.wire import SERVER, Desk
@@ -151,7 +151,7 @@ class VerticalParty:
             self._identity,
             self._identities,
             run=self._run,
-            agreement=agreement_of(spec),
+            agreement=digest_of(spec),
             root=self._random_bytes(_ROOT_BYTES),
         )
         hello = sealer.hello(self._rows.manifest)
@@ -163,13 +163,8 @@ class VerticalParty:
         self._budget.spend(run=self._run, release=release, loss=loss)
 
     def _insist(self, spec: VerticalSpec) -> None:
-        """The alignment is the agreed one, its manifest holds, and so do the consents that it rests on."""
         now_ms, manifest = self._now_ms(), self._rows.manifest
-        manifest.verify(self._identities, run=spec.alignment)
-        if manifest.party != self.name:
-            raise WrongManifest(
-                self.name, f"must have its own manifest, not that of {manifest.party!r}; align again"
-            )
+        insist_on_manifest(manifest, self.name, self._identities, alignment=spec.alignment)
         manifest.insist(now_ms, spec.purpose)
         self._recheck(now_ms)
 

@@ -25,7 +25,7 @@ from dayfly.federation.identity import Identities, SigningIdentity
 from dayfly.federation.secagg.messages import encode
 from dayfly.federation.secagg.seeds import Seeds, derive, mask
 
-__all__ = ["Hello", "Letter", "Roster", "Sealer", "hello_body"]
+__all__ = ["Hello", "Letter", "Roster", "Sealer", "hello_body", "insist_on_manifest"]
 
 _NONCE: Final = bytes(12)
 _HELLO: Final = b"vertical hello"
@@ -49,9 +49,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
         """
         body = hello_body(run, agreement, self.public_key, self.manifest)
         identities.verify(self.party, _HELLO, body, self.signature)
-        if self.manifest.party != self.party:
-            raise WrongManifest(self.party, "must send its own manifest; align again")
-        self.manifest.verify(identities, run=alignment)
+        insist_on_manifest(self.manifest, self.party, identities, alignment=alignment)
 
 
 class Roster(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -74,6 +72,18 @@ class Letter(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     keys: tuple[bytes, ...]
     content: bytes
     signature: bytes
+
+
+def insist_on_manifest(manifest: Manifest, party: str, identities: Identities, *, alignment: bytes) -> None:
+    """Insist on a channel's own manifest of the agreed alignment.
+
+    Raises:
+        WrongIdentity: the channel's registered node did not sign it.
+        WrongManifest: it is another channel's, or of another alignment.
+    """
+    if manifest.party != party:
+        raise WrongManifest(party, f"must have its own manifest, not that of {manifest.party!r}; align again")
+    manifest.verify(identities, run=alignment)
 
 
 def hello_body(run: bytes, agreement: bytes, public_key: bytes, manifest: Manifest) -> bytes:
@@ -152,40 +162,68 @@ class Sealer:
         """The other channels, in the agreement's order."""
         return tuple(self._pairs)
 
-    def sealed(self, label: str, words: NDArray[np.uint64]) -> Letter:
-        """A vector for all other channels; one per label."""
+    def sealed(self, label: str, words: NDArray[np.uint64], *, readers: tuple[str, ...] = ()) -> Letter:
+        """A vector for other channels; one per label.
+
+        Args:
+            label: What it is.
+            words: The vector.
+            readers: Who can open it; all, where none is named.
+        """
         me = self._identity.name
         bound = self._bound(label, me)
         key = derive(self._root, "vertical content", label.encode(), bound)
         content = AESGCM(key).encrypt(_NONCE, np.ascontiguousarray(words, "<u8").tobytes(), bound)
-        keys = tuple(AESGCM(self._wrap(name, me, label)).encrypt(_NONCE, key, bound) for name in self._pairs)
+        keys = tuple(
+            AESGCM(self._wrap(name, me, label)).encrypt(_NONCE, key, bound)
+            for name in self._readers(me, readers)
+        )
         return Letter(me, keys, content, self._identity.sign(_LETTER, _signed(bound, keys, content)))
 
     def opened(
-        self, label: str, letters: tuple[Letter, ...], sizes: Mapping[str, int]
+        self,
+        label: str,
+        letters: tuple[Letter, ...],
+        sizes: Mapping[str, int],
+        *,
+        readers: tuple[str, ...] = (),
     ) -> dict[str, NDArray[np.uint64]]:
         """The other channels' vectors, by name.
 
         Args:
             label: What they are.
-            letters: One of each other channel, in order.
+            letters: One of each channel in `sizes`, in order.
             sizes: Channel to its vector's words.
+            readers: As the senders named them.
 
         Raises:
             BadMessage: a channel is missing, or its vector is none for this run, label and task, or too long or short.
             WrongIdentity: a vector is not signed by its sender's node.
         """
-        if tuple(letter.sender for letter in letters) != self.others:
-            raise BadMessage("server", f"must relay one vector of each of {list(self.others)}, in order")
-        return {letter.sender: self._opened(label, letter, sizes[letter.sender]) for letter in letters}
+        if [letter.sender for letter in letters] != list(sizes):
+            raise BadMessage("server", f"must relay one vector of each of {list(sizes)}, in order")
+        return {
+            letter.sender: self._opened(
+                label, letter, sizes[letter.sender], self._readers(letter.sender, readers)
+            )
+            for letter in letters
+        }
 
-    def zero_share(self, label: str, words: int) -> NDArray[np.uint64]:
+    def zero_share(self, label: str, words: int, *, without: str = "") -> NDArray[np.uint64]:
         """This channel's share of zero: the shares of all channels cancel; one per label.
 
         Unknown to the coordinator, so that of its summands it learns the sum alone.
+
+        Args:
+            label: Of what it hides.
+            words: How many.
+            without: A channel that has no share of it, and so learns the sum of the others' alone, too.
         """
         found = np.zeros(words, np.uint64)
-        for name, pair in self._pairs.items():
+        for name in self._readers(without, ()):
+            if name == self._identity.name:
+                continue
+            pair = self._pairs[name]
             stream = mask(derive(pair, "vertical zero", label.encode(), self._transcript), words)
             if self._identity.name < name:
                 found += stream
@@ -193,10 +231,13 @@ class Sealer:
                 found -= stream
         return found
 
-    def _opened(self, label: str, letter: Letter, size: int) -> NDArray[np.uint64]:
+    def _readers(self, sender: str, readers: tuple[str, ...]) -> list[str]:
+        """Who opens a letter of `sender`."""
+        return [name for name in self._names if name != sender and (not readers or name in readers)]
+
+    def _opened(self, label: str, letter: Letter, size: int, addressees: list[str]) -> NDArray[np.uint64]:
         bound = self._bound(label, letter.sender)
         me = self._identity.name
-        addressees = [name for name in self._names if name != letter.sender]
         if len(letter.keys) != len(addressees):
             raise BadMessage(letter.sender, f"must seal {label!r} for each of {addressees}")
         try:

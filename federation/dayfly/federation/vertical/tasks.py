@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from dayfly.federation.errors import BadMessage
 from dayfly.federation.secagg.messages import encode
 from dayfly.federation.vertical.sealing import Letter, Roster
-from dayfly.federation.vertical.spec import VerticalSpec
 from dayfly.federation.wire import SERVER
 
 __all__ = [
@@ -19,8 +18,8 @@ __all__ = [
     "ResidualRequest",
     "StepTask",
     "Summand",
-    "agreement_of",
     "array",
+    "digest_of",
     "to_bytes",
 ]
 
@@ -81,9 +80,10 @@ class Summand(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     words: bytes
 
 
-def agreement_of(spec: VerticalSpec) -> bytes:
+def digest_of(agreement: msgspec.Struct) -> bytes:
     """32 bytes that name what is agreed on."""
-    return hashlib.sha256(b"dayfly vertical v1 agreement" + encode(spec)).digest()
+    kind = type(agreement).__name__.encode()
+    return hashlib.sha256(b"dayfly vertical v1 " + kind + b"\x00" + encode(agreement)).digest()
 
 
 def to_bytes(words: Words) -> bytes:

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dayfly.federation.alignment import Manifest
-from dayfly.federation.errors import BadMessage, Declined, TooFewParties
-from dayfly.federation.grid import Failure
-from dayfly.federation.secagg.messages import T, decode, encode
+from dayfly.federation.errors import BadMessage
+from dayfly.federation.secagg.messages import encode
 from dayfly.federation.vertical.newton import Moments, step_task
 from dayfly.federation.vertical.polynomial import largest_residual
 from dayfly.federation.vertical.randomness import Dealer
+from dayfly.federation.vertical.relay import ask
 from dayfly.federation.vertical.sealing import Hello, Letter, Roster
 from dayfly.federation.vertical.spec import VerticalSpec
 from dayfly.federation.vertical.tasks import (
@@ -29,8 +29,8 @@ from dayfly.federation.vertical.tasks import (
     MomentsRequest,
     ResidualRequest,
     Summand,
-    agreement_of,
     array,
+    digest_of,
     to_bytes,
 )
 from dayfly.federation.wire import Caller
@@ -126,18 +126,16 @@ class _Coordinator:
     def begin(self) -> None:
         """Set up, open the moments, and solve for the first weights."""
         spec = self.spec
-        agreement = agreement_of(spec)
-        hellos = self._ask("hello", dict.fromkeys(spec.names, encode(spec)), Hello)
-        for name, hello in hellos.items():
-            if hello.party != name:
-                raise BadMessage(name, "must say hello in its own name; stop it and check its node")
+        agreement = digest_of(spec)
+        hellos = ask(self.caller, "hello", dict.fromkeys(spec.names, encode(spec)), Hello)
+        for hello in hellos.values():
             hello.verify(
                 self.caller.identities, run=self.caller.run, agreement=agreement, alignment=spec.alignment
             )
         self.manifests = tuple(hellos[name].manifest for name in spec.names)
         roster = Roster(tuple(hellos[name] for name in spec.names))
         seeds = {name: encode(Exchange(roster, self.dealer.seed(name))) for name in spec.names}
-        letters = self._ask("exchange", seeds, Letter)
+        letters = ask(self.caller, "exchange", seeds, Letter)
         correction = self.dealer.gram()
         requests = self._relay(
             letters, correction, lambda others, words: encode(MomentsRequest(others, words))
@@ -154,8 +152,9 @@ class _Coordinator:
         """Open a gradient, and follow it."""
         spec = self.spec
         task = step_task(spec, self.moments, self.weights, step)
-        scores = self._ask("score", dict.fromkeys(spec.names, encode(task)), Letter)
-        residuals = self._ask(
+        scores = ask(self.caller, "score", dict.fromkeys(spec.names, encode(task)), Letter)
+        residuals = ask(
+            self.caller,
             "residual",
             self._relay(
                 scores,
@@ -209,20 +208,8 @@ class _Coordinator:
     def _sum(self, release: str, requests: Mapping[str, bytes], size: int) -> Words:
         kind = release.split(maxsplit=1)[0]
         total = np.zeros(size, np.uint64)
-        for name, summand in self._ask(kind, requests, Summand).items():
-            if (summand.party, summand.release) != (name, release):
-                raise BadMessage(name, f"must answer {release!r} in its own name; stop it and check its node")
+        for name, summand in ask(self.caller, kind, requests, Summand).items():
+            if summand.release != release:
+                raise BadMessage(name, f"must answer {release!r}, not {summand.release!r}; check its version")
             total += array(summand.words, (size,), party=name)
         return total
-
-    def _ask(self, kind: str, bodies: Mapping[str, bytes], reply: type[T]) -> dict[str, T]:
-        found: dict[str, T] = {}
-        for party, answer in sorted(self.caller.ask(kind, bodies).items()):
-            if isinstance(answer, Failure):
-                if answer.lost:
-                    raise TooFewParties(
-                        f"party={party!r} was lost at {kind!r}: {answer.cause}; training needs every channel, start it and resume"
-                    )
-                raise Declined(party, f"declined {kind!r}: {answer.cause}")
-            found[party] = decode(answer, reply, party=party)
-        return found
