@@ -73,6 +73,7 @@ class _Begun(msgspec.Struct, frozen=True):
     """`run.json`."""
 
     run: str
+    began_ms: int
     until_ms: int
 
 
@@ -114,7 +115,7 @@ class RunFolder:
         folder.path.mkdir(mode=0o700, parents=True)
         _replace(folder.path / "plan.yaml", plan)
         until_ms = checked_until(now_ms, folder.plan.hours)
-        begun = _Begun(random_bytes(_RUN_BYTES).hex(), until_ms)
+        begun = _Begun(random_bytes(_RUN_BYTES).hex(), now_ms, until_ms)
         _replace(folder.path / "run.json", msgspec.json.encode(begun))
         return folder
 
@@ -215,11 +216,11 @@ def run_from_folder(home: Path, name: str, transport: Callable[[Connection], Gri
 
 
 def _run(server: ServerFolder, folder: RunFolder, transport: Callable[[Connection], Grid]) -> None:
-    plan, begun = folder.plan, folder.begun
+    plan, begun = _with_alignment(server, folder.plan), folder.begun
     identity, key = read_identity(server.keys / "identity.key", SERVER)
     cards = Cards(server.cards)
     protocol = protocol_named(plan.protocol)
-    ticket = Ticket(plan.protocol, protocol.terms(plan.settings), begun.until_ms)
+    ticket = Ticket(plan.protocol, protocol.terms(plan.settings), begun.began_ms, begun.until_ms)
     run = bytes.fromhex(begun.run)
     channels = plan.channels or tuple(sorted(name for name in cards.found if name != SERVER))
     unknown = sorted(set(channels) - set(cards.found))
@@ -253,6 +254,7 @@ def _run(server: ServerFolder, folder: RunFolder, transport: Callable[[Connectio
                 identity=identity,
                 identities=cards.identities,
                 journal=journal,
+                began_ms=begun.began_ms,
                 random_bytes=secrets.token_bytes,
                 noise=OpenDpNoise(),
                 now_ms=_now_ms,
@@ -261,6 +263,19 @@ def _run(server: ServerFolder, folder: RunFolder, transport: Callable[[Connectio
             folder.write_outcome(outcome)
             journal.end()
         listener.end(run)
+
+
+def _with_alignment(server: ServerFolder, plan: Plan) -> Plan:
+    """The plan with the settings that its alignment's result gives."""
+    if plan.alignment is None:
+        return plan
+    found = RunFolder(server.runs / plan.alignment).result()
+    if found is None or found.get("protocol") != "align":
+        raise DeploymentError(
+            f"alignment={plan.alignment!r} must be a run of the protocol align that has a result; run it first"
+        )
+    given = {name: found[name] for name in ("alignment", "universe", "purpose")}
+    return msgspec.structs.replace(plan, settings={**plan.settings, **given})
 
 
 def _now_ms() -> int:

@@ -6,6 +6,7 @@ Precondition: the socket's folder lets nobody else in (0700); one service per ho
 """
 
 import logging
+import os
 import socket
 import socketserver
 import threading
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from dayfly.engine.store import StoreLock
+from dayfly.engine.store import LOCAL_DISK, StoreLock
 from dayfly.federation.accounting import ReleaseBudget
 from dayfly.federation.deployed.socket_frames import ServiceAbsent, Status, receive, send
 from dayfly.federation.errors import Refused, Replayed
@@ -86,6 +87,7 @@ class ChannelService:
         self._now_ms: Final = now_ms
         self._busy: Final = threading.Lock()
         self._runs: Final[dict[bytes, tuple[Journal, JournaledParty]]] = {}
+        self._shelf: Final = FolderShelf(home / "kept")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock: Final = StoreLock.acquire(self._folder, started_ms=now_ms())
         sweep(self._folder)
@@ -165,6 +167,8 @@ class ChannelService:
                     noise=noise,
                     now_ms=clock,
                     budget=budget,
+                    began_ms=opened.ticket.began_ms,
+                    shelf=self._shelf,
                 )
             )
 
@@ -210,6 +214,36 @@ class ChannelService:
                 held[0].close()
             path.rename(path.with_name(f"{path.name}.ended"))
         sweep(self._folder)
+
+
+class FolderShelf:
+    """A channel's shelf in a private folder: places of its own customers in rows, under its own eyes alone.
+
+    Args:
+        folder: Made with mode 0700.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder: Final = folder
+
+    def put(self, key: str, content: bytes) -> None:
+        """See `Shelf`."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self._folder / f"{key}.new"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        new.replace(self._folder / key)
+        LOCAL_DISK.sync_folder(self._folder)
+
+    def get(self, key: str) -> bytes | None:
+        """See `Shelf`."""
+        try:
+            return (self._folder / key).read_bytes()
+        except FileNotFoundError:
+            return None
 
 
 class SocketServer:

@@ -1,15 +1,18 @@
 """Runs: a plan, the protocols by name, the channels' tables, and the same code over every grid."""
 
-from .data import ChannelData, DataSettings, load_table
-from .running import Plan, coordinate, run_locally
-from .seats import PROTOCOLS, Chair, Outcome, Progress, RunProtocol, Seat, protocol_named
+from .data import ChannelData, ConsentColumn, DataSettings, load_table
+from .running import LocalFederation, Plan, coordinate
+from .seats import PROTOCOLS, Chair, MemoryShelf, Outcome, Progress, RunProtocol, Seat, Shelf, protocol_named
 from .tickets import Opened, Parcel, Ticket, Tickets, checked_until, opened_parcel
 
 __all__ = [
     "PROTOCOLS",
     "Chair",
     "ChannelData",
+    "ConsentColumn",
     "DataSettings",
+    "LocalFederation",
+    "MemoryShelf",
     "Opened",
     "Outcome",
     "Parcel",
@@ -17,6 +20,7 @@ __all__ = [
     "Progress",
     "RunProtocol",
     "Seat",
+    "Shelf",
     "Ticket",
     "Tickets",
     "checked_until",
@@ -24,5 +28,4 @@ __all__ = [
     "load_table",
     "opened_parcel",
     "protocol_named",
-    "run_locally",
 ]

@@ -13,10 +13,22 @@ from numpy.typing import NDArray
 
 from dayfly.federation.errors import InvalidData
 
-__all__ = ["ChannelData", "DataSettings", "load_table"]
+__all__ = ["ChannelData", "ConsentColumn", "DataSettings", "load_table"]
 
 Floats = NDArray[np.float64]
 _ARROW: Final = (".arrow", ".feather", ".ipc")
+
+
+class ConsentColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a table says who consented to a joint model.
+
+    Attributes:
+        until: Column with the instant until which a customer's consent stands: a timestamp, or milliseconds UTC; nothing means no.
+        country: Where the model is used; ISO 3166-1 alpha-2.
+    """
+
+    until: str
+    country: str
 
 
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -28,6 +40,8 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         label: Column with the label, in the channel that has it.
         customer: Column that names the customer.
         category: Column that may be counted by.
+        consent: Where consents are; needed for alignment.
+        phone_region: Country of phone numbers without country code.
     """
 
     path: str
@@ -35,6 +49,14 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     label: str | None = None
     customer: str | None = None
     category: str | None = None
+    consent: ConsentColumn | None = None
+    phone_region: str | None = None
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        """Columns that are no features."""
+        named = (self.label, self.customer, self.category, self.consent.until if self.consent else None)
+        return tuple(name for name in named if name is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +81,8 @@ class ChannelData:
             InvalidData: the file cannot be read, a column is missing or named twice, or there are no rows; names the party.
         """
         table = load_table(party, folder / settings.path)
-        named = [settings.label, settings.customer, settings.category, *(settings.features or ())]
-        missing = [name for name in named if name is not None and name not in table.column_names]
+        named = [*settings.special, *(settings.features or ())]
+        missing = [name for name in named if name not in table.column_names]
         if missing:
             raise InvalidData(
                 party,
@@ -78,7 +100,7 @@ class ChannelData:
         """Columns that may be trained on, in order."""
         if self.settings.features is not None:
             return self.settings.features
-        others = {self.settings.label, self.settings.customer, self.settings.category}
+        others = set(self.settings.special)
         return tuple(
             field.name for field in self.table.schema if field.name not in others and _is_number(field.type)
         )
@@ -110,6 +132,23 @@ class ChannelData:
                 f"has label {self.settings.label!r}, not {label!r}; name it in channel.yaml, or ask for that one",
             )
         return _floats(self.party, label, self.table[label])
+
+    def instants(self, name: str) -> list[int | None]:
+        """A column of instants in milliseconds UTC; None where there is none.
+
+        Raises:
+            InvalidData: they are no instants.
+        """
+        column = self.table[name]
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.timestamp("ms"))
+        if not (pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type)):
+            raise InvalidData(
+                self.party,
+                f"has {column.type} in {name!r}, which is no instant; write timestamps or milliseconds UTC",
+            )
+        found: list[int | None] = column.cast(pa.int64()).to_pylist()
+        return found
 
     def categories(self) -> dict[str, str]:
         """Customer to category, one each.

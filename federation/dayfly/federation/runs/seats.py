@@ -16,10 +16,47 @@ from dayfly.federation.runs.data import ChannelData
 from dayfly.federation.wire import Caller
 from dayfly.privacy.noise import NoiseSource
 
-__all__ = ["PROTOCOLS", "Chair", "Outcome", "Progress", "RunProtocol", "Seat", "protocol_named"]
+__all__ = [
+    "PROTOCOLS",
+    "Chair",
+    "MemoryShelf",
+    "Outcome",
+    "Progress",
+    "RunProtocol",
+    "Seat",
+    "Shelf",
+    "protocol_named",
+]
 
 Progress = Mapping[str, Any]
 """One step of a run, as JSON values: what the coordinator shows."""
+
+
+class Shelf(Protocol):
+    """Where a channel keeps what one run gives to later ones."""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Keep it, durably, in place of what was there."""
+        ...
+
+    def get(self, key: str) -> bytes | None:
+        """What is kept, if anything is."""
+        ...
+
+
+class MemoryShelf:
+    """A shelf for runs in one process."""
+
+    def __init__(self) -> None:
+        self._kept: Final[dict[str, bytes]] = {}
+
+    def put(self, key: str, content: bytes) -> None:
+        """See `Shelf`."""
+        self._kept[key] = content
+
+    def get(self, key: str) -> bytes | None:
+        """See `Shelf`."""
+        return self._kept.get(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +71,8 @@ class Seat:
         terms: Of the run's ticket.
         random_bytes, noise, now_ms: Where chance and time come from; recorded.
         budget: Where releases are paid for.
+        began_ms: When the run began, by the server's clock.
+        shelf: What earlier runs left to this channel, and this one leaves to later ones.
     """
 
     identity: SigningIdentity
@@ -45,6 +84,8 @@ class Seat:
     noise: NoiseSource
     now_ms: Callable[[], int]
     budget: ReleaseBudget
+    began_ms: int
+    shelf: Shelf
 
     @property
     def name(self) -> str:
@@ -59,12 +100,14 @@ class Chair:
     Attributes:
         caller: Its end of the wire.
         settings: Of the plan.
+        began_ms: When the run began.
         random_bytes, noise, now_ms: Where chance and time come from; recorded.
         shown: Told each step.
     """
 
     caller: Caller
     settings: Mapping[str, Any]
+    began_ms: int
     random_bytes: Callable[[int], bytes]
     noise: NoiseSource
     now_ms: Callable[[], int]
@@ -105,8 +148,10 @@ class RunProtocol(Protocol):
 
 
 PROTOCOLS: Final[Mapping[str, str]] = {
+    "align": "dayfly.federation.runs.alignment",
     "glm": "dayfly.federation.runs.glm",
     "histogram": "dayfly.federation.runs.histogram",
+    "vertical": "dayfly.federation.runs.vertical",
 }
 """Name to the module whose `PROTOCOL` it is."""
 

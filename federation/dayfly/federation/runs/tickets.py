@@ -25,11 +25,13 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     Attributes:
         protocol: Its name.
         terms: Its settings, encoded by the protocol.
-        until_ms: When the run is over at the latest, milliseconds UTC.
+        began_ms: When the run began at the server, milliseconds UTC.
+        until_ms: When it is over at the latest.
     """
 
     protocol: str
     terms: bytes
+    began_ms: int
     until_ms: int
 
 
