@@ -213,8 +213,24 @@ def summand(rows: Mapping[str, set[int]], universe: int, name: str, *, seed: int
     count_overlap(
         caller, spec_of(len(rows), universe), random_bytes=lambda size: digest("dealer", seed)[:size]
     )
-    sent = unseal(grid.replies[name], identities, sender=name, receiver=SERVER, reply=True)
+    with pytest.raises(Refused, match="count must follow deal, once"):
+        parties[name]._answer("count", encode(Shifted(())))
+    reply = grid.replies[name]
+    assert isinstance(reply, bytes)
+    sent = unseal(reply, identities, sender=name, receiver=SERVER, reply=True)
     return np.frombuffer(decode(sent.body, Counted, party=name).words, "<u8")
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_the_dealer_cannot_tell_a_channels_counts_from_what_it_dealt(name: str) -> None:
+    """Of one row the dealer knows all shares of the table: without a share of zero it would try the four places."""
+    spec = spec_of(2, 1)
+    dealer = OverlapDealer(spec, digest("dealer", 5))
+    last = dealer.correction()[0]
+    table = OverlapDealt(spec, dealer.seeds["app"]).tables()[0] if name == "app" else last
+    sent = summand({"app": {0}, "hotline": {0}}, 1, name, seed=5)
+    for place in range(4):
+        assert not (sent == [table[(place - pattern) & 3] for pattern in (1, 2, 3)]).any()
 
 
 def test_a_channels_summand_is_uniform_whatever_it_counted() -> None:
