@@ -56,6 +56,7 @@ class ChannelService:
         budget: Where a run pays; told whether it goes on from its journal.
         protocols: What the channel takes part in.
         random_bytes, noise, now_ms: Where chance and time come from.
+        opened: Told each journal when it is opened.
 
     Raises:
         StoreLocked: another service has this home.
@@ -74,7 +75,9 @@ class ChannelService:
         random_bytes: Callable[[int], bytes],
         noise: NoiseSource,
         now_ms: Callable[[], int],
+        opened: Callable[[Journal], object] | None = None,
     ) -> None:
+        self._opened: Final = opened or (lambda _: None)
         self._identity: Final = identity
         self._identities: Final = identities
         self._folder: Final = home / "journals"
@@ -175,6 +178,7 @@ class ChannelService:
         journal = Journal.open(
             path, head, secret=self._secret, random_bytes=self._random_bytes, now_ms=self._now_ms
         )
+        self._opened(journal)
         try:
             party = JournaledParty(
                 journal,
