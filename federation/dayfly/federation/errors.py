@@ -24,6 +24,7 @@
         ├── RowsDisagree                  channels found rows that they have in common at different places
         ├── RangeExceeded (ValueError)    a value does not fit the fixed-point range, so a sum could wrap around
         ├── SharesDisagree                shares do not give back the secret that was committed to
+        ├── DamagedModel                  a stored model is not what was saved
         ├── JournalDiverged               a run that goes on does not do again what it did before it was stopped
         └── DeploymentError               a process, port, certificate or file of a deployment is not as it must be
             └── RunFailed                 a deployed run ended with an error; carries what it said
@@ -35,6 +36,7 @@ __all__ = [
     "AlreadyReleased",
     "BadMessage",
     "ConsentWithdrawn",
+    "DamagedModel",
     "Declined",
     "DeploymentError",
     "FederationError",
@@ -181,3 +183,10 @@ class RowsDisagree(FederationError):  # noqa: N818 - reads as the fact it states
     def __init__(self, parties: tuple[str, ...], cause: str) -> None:
         super().__init__(f"parties={list(parties)} {cause}")
         self.parties = parties
+
+
+# --- trained models ---------------------------------------------------------------------------------------------------
+
+
+class DamagedModel(FederationError):  # noqa: N818 - reads as the fact it states
+    """A stored model is not what was saved."""

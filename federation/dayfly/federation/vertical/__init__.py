@@ -1,11 +1,12 @@
 """Vertical training: channels with different features of the same customers train one model, one of them has the label."""
 
 from .data import VerticalData
-from .newton import Moments
+from .newton import Moments, Release
 from .party import VerticalParty
 from .plan import LEAST_PRIVATE_ROWS, agree, plan_noise, precision_for
+from .prediction import ScoringParty, ScoringSpec, score_together
 from .spec import INTERCEPT, ChannelColumns, NoisePlan, Precision, VerticalSpec
-from .training import Release, VerticalFit, train_vertical
+from .training import VerticalFit, train_vertical
 
 __all__ = [
     "INTERCEPT",
@@ -15,6 +16,8 @@ __all__ = [
     "NoisePlan",
     "Precision",
     "Release",
+    "ScoringParty",
+    "ScoringSpec",
     "VerticalData",
     "VerticalFit",
     "VerticalParty",
@@ -22,5 +25,6 @@ __all__ = [
     "agree",
     "plan_noise",
     "precision_for",
+    "score_together",
     "train_vertical",
 ]

@@ -4,7 +4,7 @@ Everything here is post-processing: it costs no privacy, and may be done again b
 Units: rows of norm 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,11 +13,21 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from dayfly.federation.errors import NotEstimable
+from dayfly.federation.noise_shares import NoiseShares
 from dayfly.federation.vertical.polynomial import integers
 from dayfly.federation.vertical.spec import VerticalSpec
 from dayfly.federation.vertical.tasks import StepTask
+from dayfly.privacy.accounting import ZcdpLoss
 
-__all__ = ["Moments", "step_task"]
+__all__ = [
+    "Moments",
+    "Release",
+    "covariance_of",
+    "information_of",
+    "step_size",
+    "step_task",
+    "summed_deviation",
+]
 
 Floats = NDArray[np.float64]
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
@@ -25,20 +35,49 @@ _DEPENDENT: Final = 1e-9
 _REACH: Final = 4.0  # standard deviations of a partial score that its limit leaves untouched
 
 
-@dataclass(frozen=True, slots=True)
+_REPLICATES: Final = 400
+_FLOOR = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Release:
+    """One opened value.
+
+    Attributes:
+        name: Of the release, as in the channels' ledgers.
+        numbers: How many.
+        loss: Of one customer; None where the sums were exact.
+        asked_at: float64 (size,), the weights before the step that followed.
+        deviation: Standard deviation of the noise on each number of a gradient, from all channels' shares.
+    """
+
+    name: str
+    numbers: int
+    loss: ZcdpLoss | None
+    asked_at: Floats
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Moments:
     """Opened second moments and moments with the label.
 
     Attributes:
         gram: float64 (size, size), over the labelled rows as well as is known.
         cross: float64 (size,): features times the label less its middle.
+        square: Of the labels less their middle; NaN where the family has no use for it.
         rows: Labelled rows, estimated where the moments are noisy.
+        gram_deviation: Standard deviation of the noise on each entry of `gram`, from all channels' shares.
+        cross_deviation: Of that on each number of `cross`.
         floor: Least eigenvalue of `gram` that is told from noise; smaller ones are raised to it.
     """
 
     gram: Floats
     cross: Floats
+    square: float
     rows: float
+    gram_deviation: float
+    cross_deviation: float
     floor: float
 
     @classmethod
@@ -53,21 +92,28 @@ class Moments:
         gram = np.zeros((size, size))
         gram[np.triu_indices(size)] = numbers[: spec.gram_words] / unit**2
         gram = gram + np.triu(gram, 1).T
-        cross = numbers[spec.gram_words :] / (unit * spec.label_unit)
-        if spec.family == "logistic":
-            cross = cross / 2
+        half = 2 if spec.family == "logistic" else 1  # its labels enter as -1 and 1
+        cross = numbers[spec.gram_words : spec.gram_words + size] / (unit * spec.label_unit * half)
+        square = numbers[-1] / (unit * spec.label_unit) if spec.family == "linear" else float("nan")
         constant = spec.constant_unit / unit
         rows = min(max(gram[spec.intercept, spec.intercept] / constant**2, 1.0), float(spec.universe))
         gram = _labelled(spec, gram, rows / spec.universe)
         if spec.noise is None:
             _check_independent(spec, gram)
-            return cls(gram, cross, rows, 0.0)
-        deviation = float(spec.shares(spec.noise.gram, spec.gram_l2_squared).share_scale) / unit**2
-        deviation *= len(spec.channels) ** 0.5
-        floor = deviation * size**0.5
-        values, vectors = np.linalg.eigh(gram)
-        gram = (vectors * np.maximum(values, floor)) @ vectors.T
-        return cls(gram, cross, rows, floor)
+            return cls(gram, cross, square, rows, 0.0, 0.0, 0.0)
+        bits = spec.precision.row_bits
+        deviation = summed_deviation(spec, spec.shares(spec.noise.gram, spec.gram_l2_squared), 2 * bits)
+        cross_deviation = summed_deviation(spec, spec.shares(spec.noise.cross, spec.cross_l2_squared), bits)
+        floor = _FLOOR * deviation * size**0.5
+        return cls(
+            _raised(gram, floor),
+            cross,
+            square,
+            rows,
+            deviation,
+            cross_deviation / (spec.label_unit * half),
+            floor,
+        )
 
     def spread(self, spec: VerticalSpec, weights: Floats, columns: slice) -> tuple[float, float]:
         """Mean and standard deviation of a partial score over the labelled rows, without the intercept."""
@@ -79,14 +125,40 @@ class Moments:
         square = float(part @ self.gram @ part) / self.rows
         return mean, max(square - mean**2, 1e-6) ** 0.5
 
-    def curvature(self, spec: VerticalSpec, weights: Floats) -> float:
-        """Mean slope of the inverse link over the scores, taken as normal."""
-        if spec.family == "linear":
-            return 1.0
-        constant = spec.constant_unit / 2.0**spec.precision.row_bits
-        mean, deviation = self.spread(spec, weights, slice(0, spec.size))
-        score = expit(weights[spec.intercept] * constant + mean + min(deviation, 8.0) * _NODES)
-        return float((score * (1 - score)) @ _NODE_WEIGHTS / _NODE_WEIGHTS.sum())
+    def information(self, spec: VerticalSpec, weights: Floats) -> Floats:
+        """Mean of slope times x x', over the labelled rows; see `information_of`."""
+        return information_of(spec, self.gram, self.rows, weights)
+
+
+def information_of(spec: VerticalSpec, gram: Floats, rows: float, weights: Floats) -> Floats:
+    """Sum over the labelled rows of the inverse link's slope times x x', as if rows were normal.
+
+    With mean m and covariance C of rows, s^2 = w'Cw and f the slope at m'w + s z, z standard normal, Stein's lemma gives E[f x x'] =
+    E[f] (C + m m') + E[f z] (m (Cw)' + (Cw) m') / s + E[f (z^2 - 1)] (Cw)(Cw)' / s^2. Other rows make steps less than Newton's, not other
+    models: where the gradient is zero does not depend on it.
+
+    Args:
+        spec: As agreed.
+        gram: float64 (size, size), second moments.
+        rows: How many.
+        weights: float64 (size,).
+
+    Returns:
+        float64 (size, size).
+    """
+    if spec.family == "linear":
+        return gram
+    mean = gram[spec.intercept] / (rows * spec.constant_unit / 2.0**spec.precision.row_bits)
+    covariance = gram / rows - np.outer(mean, mean)
+    along = covariance @ weights
+    deviation = min(max(float(weights @ along), 1e-12) ** 0.5, 8.0)
+    score = expit(float(mean @ weights) + deviation * _NODES)
+    slope = score * (1 - score) * _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
+    flat, first, second = (float(slope @ part) for part in (np.ones_like(_NODES), _NODES, _NODES**2 - 1))
+    mixed = np.outer(mean, along) * first / deviation
+    return np.asarray(
+        rows * (flat * gram / rows + mixed + mixed.T + second * np.outer(along, along) / deviation**2)
+    )
 
 
 def step_task(spec: VerticalSpec, moments: Moments, weights: Floats, step: int) -> StepTask:
@@ -115,6 +187,84 @@ def step_task(spec: VerticalSpec, moments: Moments, weights: Floats, step: int) 
             offset, mean, deviation, limit=limit, score_bits=bits.score_bits, bits=bits.residual_bits
         )
     return StepTask(step, tuple(weights.tolist()), tuple(limits), tuple(coefficients))
+
+
+def step_size(spec: VerticalSpec, step: int) -> float:
+    """How far a gradient is followed.
+
+    Without noise all the way. With noise so that the steps' solutions are averaged, with weights 1, 2, 3, ...: each has its own noise, and earlier
+    ones still lean toward where they began.
+    """
+    return 1.0 if spec.noise is None else 2 / (step + 1)
+
+
+def summed_deviation(spec: VerticalSpec, shares: NoiseShares, bits: int) -> float:
+    """Standard deviation of all channels' shares together, in units of 2^bits integers."""
+    return float(shares.share_scale) * float(len(spec.channels)) ** 0.5 / 2.0**bits
+
+
+def covariance_of(
+    spec: VerticalSpec, moments: Moments, weights: Floats, releases: Sequence[Release]
+) -> Floats:
+    """Covariance of the weights: mean square error of the same steps, done again with other samples and other noise.
+
+    Taken as true are the final weights, and second moments as opened. Each
+    replicate draws a sample's score, and the noise of every release; the model is taken to be right (no sandwich).
+
+    Args:
+        spec: As agreed.
+        moments: As opened.
+        weights: The final ones.
+        releases: All, in order.
+
+    Returns:
+        float64 (size, size).
+    """
+    information = moments.information(spec, weights)
+    if spec.family == "linear":
+        explained = float(2 * weights @ moments.cross - weights @ moments.gram @ weights)
+        variance = max(moments.square - explained, 1e-9 * max(moments.square, 1.0)) / max(
+            moments.rows - spec.size, 1.0
+        )
+    else:
+        variance = 1.0
+    sampling = variance * np.linalg.inv(information)
+    if spec.noise is None:
+        return np.asarray(sampling, np.float64)
+    errors = np.stack(list(_replicates(spec, moments, weights, releases, information * variance)))
+    return np.asarray(errors.T @ errors / len(errors), np.float64)
+
+
+def _replicates(
+    spec: VerticalSpec,
+    moments: Moments,
+    weights: Floats,
+    releases: Sequence[Release],
+    score_covariance: Floats,
+) -> Iterator[Floats]:
+    """Errors of weights, float64 (size,) each; the draws are public and always the same."""
+    random = np.random.default_rng(0)
+    root = np.linalg.cholesky(score_covariance)
+    information = moments.information(spec, weights)
+    for _ in range(_REPLICATES):
+        noise = np.triu(random.normal(scale=moments.gram_deviation, size=moments.gram.shape))
+        gram = _raised(moments.gram + noise + np.triu(noise, 1).T, moments.floor)
+        score = root @ random.normal(size=spec.size)
+        cross = moments.cross + score + random.normal(scale=moments.cross_deviation, size=spec.size)
+        found = np.linalg.solve(information_of(spec, gram, moments.rows, np.zeros(spec.size)), cross)
+        for step, release in enumerate(releases[1:], 1):
+            gradient = information @ (found - weights) - score
+            gradient = gradient + random.normal(scale=release.deviation, size=spec.size)
+            found = found - step_size(spec, step) * np.linalg.solve(
+                information_of(spec, gram, moments.rows, release.asked_at), gradient
+            )
+        yield found - weights
+
+
+def _raised(gram: Floats, floor: float) -> Floats:
+    """The matrix with no eigenvalue below `floor`."""
+    values, vectors = np.linalg.eigh(gram)
+    return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T, np.float64)
 
 
 def _most(spec: VerticalSpec) -> float:

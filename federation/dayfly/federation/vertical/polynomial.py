@@ -16,6 +16,7 @@ __all__ = ["MOST_SCORES", "integers", "largest_residual", "value"]
 Floats = NDArray[np.float64]
 MOST_SCORES: Final = 1 << 18
 """Largest limit of a score, in integers."""
+_DEGREE: Final = 3
 _POINTS: Final = 401
 _EVERYWHERE: Final = (
     0.02  # weight of scores that hardly occur: they bound the residual, and with it the noise
@@ -45,27 +46,37 @@ def largest_residual(coefficients: Sequence[int], limit: int, labels: tuple[int,
 def integers(
     offset: float, mean: float, deviation: float, *, limit: float, score_bits: int, bits: int
 ) -> tuple[int, ...]:
-    """The cubic in integers nearest to sigmoid(offset + t) for integer scores t 2^-score_bits, in units of 2^-bits.
+    """A cubic in integers near sigmoid(offset + t), for integer scores t 2^-score_bits, in units of 2^-bits.
 
-    The highest coefficient is rounded first, and those below it make up for that as well as they can.
+    Over normal scores, it has the sigmoid's mean and its mean product with the score, so that normal scores give an unbiased model (Stein's
+    lemma). What freedom is left brings it near the sigmoid, also where there are hardly any scores. The highest coefficients are rounded
+    first, and the two lowest make up for that.
 
     Args:
         offset: The intercept.
         mean: Of the scores, about.
-        deviation: Of the scores, about; they are weighted as if they were normal.
+        deviation: Of the scores, about.
         limit: Largest score.
         score_bits: Binary places of a score.
         bits: Binary places of the value.
     """
     grid = np.linspace(-limit, limit, _POINTS)
-    weight = np.exp(-0.5 * ((grid - mean) / deviation) ** 2)
-    root = np.sqrt(weight / weight.max() + _EVERYWHERE)
-    left = expit(offset + grid)
-    found: list[int] = []
-    for power in (3, 2, 1, 0):
-        design = np.vander(grid, power + 1, increasing=True)
-        solution, *_ = np.linalg.lstsq(design * root[:, None], left * root, rcond=None)
-        unit = 2.0 ** (bits - power * score_bits)
-        found.append(round(float(solution[power]) * unit))
-        left = left - found[-1] / unit * grid**power
-    return tuple(reversed(found))
+    normal = np.exp(-0.5 * ((grid - mean) / deviation) ** 2)
+    normal = normal / normal.sum()
+    design = np.vander(grid, _DEGREE + 1, increasing=True)
+    exact = expit(offset + grid)
+    moments = np.stack([normal, normal * grid])
+    weight = normal / normal.max() + _EVERYWHERE
+    # Least squares under two linear conditions: the solution of the conditions for their multipliers, too.
+    left = np.block(
+        [[design.T * weight @ design, (moments @ design).T], [moments @ design, np.zeros((2, 2))]]
+    )
+    solution = np.linalg.lstsq(left, np.concatenate([design.T * weight @ exact, moments @ exact]))[0]
+    units = 2.0 ** (bits - score_bits * np.arange(_DEGREE + 1))
+    found = np.zeros(_DEGREE + 1)
+    found[2:] = np.rint(solution[2 : _DEGREE + 1] * units[2:])
+    rest = exact - design[:, 2:] @ (found[2:] / units[2:])
+    slope = np.linalg.solve(moments @ design[:, :2], moments @ rest)[1]
+    found[1] = np.rint(slope * units[1])
+    found[0] = np.rint(float(normal @ (rest - grid * found[1] / units[1])) * units[0])
+    return tuple(int(number) for number in found)

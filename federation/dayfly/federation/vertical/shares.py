@@ -41,7 +41,8 @@ def gram_share(
         dealt: Its share of products of masks, uint64 (all columns, all columns).
 
     Returns:
-        uint64 (gram_words + size,): the upper triangle of the model's columns, row by row, then their products with the label.
+        uint64 (gram_words + cross_words,): the upper triangle of the model's columns, row by row, their products with the label, and for a linear
+        family the label's square.
     """
     places = places_of(spec)
     whole = np.zeros_like(dealt)
@@ -64,7 +65,10 @@ def gram_share(
     whole[:, spec.intercept] *= constant
     after = spec.block(spec.label_channel).stop  # of these columns, the label's channel is the one before
     cross = np.concatenate([whole[:after, spec.size], whole[spec.size, after : spec.size]])
-    return np.concatenate([whole[np.triu_indices(spec.size)], cross])
+    parts = [whole[np.triu_indices(spec.size)], cross]
+    if spec.family == "linear":
+        parts.append(whole[spec.size :, spec.size] * np.uint64(spec.square_unit))
+    return np.concatenate(parts)
 
 
 def shifted(coefficients: Sequence[int], total: Words) -> list[Words]:

@@ -183,8 +183,18 @@ class VerticalSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
     @property
     def cross_l2_squared(self) -> int:
-        """Of the moments with the label."""
-        return self.label_unit**2 << 2 * self.precision.row_bits
+        """Of the moments with the label; a linear family's have the label's own square, in units that make it as long as the rest at most."""
+        return (1 + (self.family == "linear")) * self.label_unit**2 << 2 * self.precision.row_bits
+
+    @property
+    def square_unit(self) -> int:
+        """What the label's square is multiplied by: at most label_unit 2^row_bits for one customer."""
+        return (1 << self.precision.row_bits) // self.label_unit
+
+    @property
+    def cross_words(self) -> int:
+        """Moments with the label."""
+        return self.size + (self.family == "linear")
 
     def gradient_l2_squared(self, largest: int) -> int:
         """Of a gradient whose residuals are at most `largest` in size.
@@ -219,7 +229,7 @@ class VerticalSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
         """Of the first release; noise must be set."""
         noise = self._noise()
         gram = self.shares(noise.gram, self.gram_l2_squared).loss(self.gram_l2_squared, self.gram_words)
-        cross = self.shares(noise.cross, self.cross_l2_squared).loss(self.cross_l2_squared, self.size)
+        cross = self.shares(noise.cross, self.cross_l2_squared).loss(self.cross_l2_squared, self.cross_words)
         return ZcdpLoss(gram.rho + cross.rho)
 
     def gradient_loss(self, step: int, largest: int) -> ZcdpLoss:
@@ -304,9 +314,13 @@ def _check_numbers(spec: VerticalSpec) -> None:
     if not 2**-10 <= spec.constant <= 2**10:
         raise InvalidSetting(f"constant={spec.constant} must be from 2^-10 to 2^10; pass 0.5")
     bits = spec.precision
-    if not (4 <= bits.row_bits <= 24 and 4 <= bits.score_bits <= 20 and 8 <= bits.residual_bits <= 48):
+    if not (
+        bits.score_bits <= bits.row_bits <= 24
+        and 4 <= bits.score_bits <= 20
+        and 8 <= bits.residual_bits <= 48
+    ):
         raise InvalidSetting(
-            f"precision={bits} must have 4 to 24, 4 to 20 and 8 to 48 bits; lower or raise them"
+            f"precision={bits} must have 4 to 20 bits of scores, no more than of rows, at most 24 of these, and 8 to 48 of residuals"
         )
     gradient = spec.universe.bit_length() + bits.row_bits + bits.residual_bits + spec.residual_room
     gram = spec.universe.bit_length() + 2 * bits.row_bits

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from dayfly.federation.alignment import Manifest
 from dayfly.federation.errors import BadMessage
 from dayfly.federation.secagg.messages import encode
-from dayfly.federation.vertical.newton import Moments, step_task
+from dayfly.federation.vertical.newton import (
+    Moments,
+    Release,
+    covariance_of,
+    step_size,
+    step_task,
+    summed_deviation,
+)
 from dayfly.federation.vertical.polynomial import largest_residual
 from dayfly.federation.vertical.randomness import Dealer
 from dayfly.federation.vertical.relay import ask
@@ -34,39 +41,22 @@ from dayfly.federation.vertical.tasks import (
     to_bytes,
 )
 from dayfly.federation.wire import Caller
-from dayfly.privacy.accounting import ZcdpLoss
 
-__all__ = ["Release", "VerticalFit", "train_vertical"]
+__all__ = ["VerticalFit", "train_vertical"]
 
 Floats = NDArray[np.float64]
 Words = NDArray[np.uint64]
 _ROOT_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """One opened value.
-
-    Attributes:
-        name: Of the release, as in the channels' ledgers.
-        numbers: How many.
-        loss: Of one customer; None where the sums were exact.
-        largest_step: Of the weights, in units of rows of norm 1.
-    """
-
-    name: str
-    numbers: int
-    loss: ZcdpLoss | None
-    largest_step: float
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class VerticalFit:
     """A trained model.
 
     Attributes:
         spec: What the channels agreed on.
         weights: float64 (size,), of columns of rows of norm 1, intercept's included.
+        covariance: float64 (size, size), of the weights: what sampling and the noise of all releases make of them (`newton`).
         releases: What was opened.
         moments: As opened.
         manifests: Of the channels' customers, in order.
@@ -74,6 +64,7 @@ class VerticalFit:
 
     spec: VerticalSpec
     weights: Floats
+    covariance: Floats
     releases: tuple[Release, ...]
     moments: Moments
     manifests: tuple[Manifest, ...]
@@ -140,13 +131,10 @@ class _Coordinator:
         requests = self._relay(
             letters, correction, lambda others, words: encode(MomentsRequest(others, words))
         )
-        words = self._sum("moments", requests, spec.gram_words + spec.size)
+        words = self._sum("moments", requests, spec.gram_words + spec.cross_words)
         self.moments = Moments.of(spec, words)
-        curvature = 0.25 if spec.family == "logistic" else 1.0
         loss = None if spec.noise is None else spec.moments_loss()
-        self._move(
-            "moments", words.size, loss, np.linalg.solve(curvature * self.moments.gram, self.moments.cross)
-        )
+        self._move(Release("moments", words.size, loss, self.weights, 0.0), -self.moments.cross, 1.0)
 
     def step(self, step: int) -> None:
         """Open a gradient, and follow it."""
@@ -171,21 +159,27 @@ class _Coordinator:
         words = self._sum(f"gradient {step}", requests, spec.size)
         bits = spec.precision
         gradient = words.view(np.int64) / 2.0 ** (bits.row_bits + bits.residual_bits)
-        curvature = self.moments.curvature(spec, self.weights)
         unit = 1 << bits.residual_bits
         lowest = 0 if spec.family == "logistic" else -unit
         largest = largest_residual(task.coefficients, sum(task.limits), (lowest, unit))
-        loss = None if spec.noise is None else spec.gradient_loss(step, largest)
-        change = -np.linalg.solve(curvature * self.moments.gram, gradient)
-        self._move(f"gradient {step}", words.size, loss, change)
+        loss, deviation = None, 0.0
+        if spec.noise is not None:
+            loss = spec.gradient_loss(step, largest)
+            deviation = summed_deviation(
+                spec, spec.gradient_shares(step, largest), bits.row_bits + bits.residual_bits
+            )
+        release = Release(f"gradient {step}", words.size, loss, self.weights, deviation)
+        self._move(release, gradient, step_size(spec, step))
 
     def fit(self) -> VerticalFit:
         """What came out."""
-        return VerticalFit(self.spec, self.weights, tuple(self.releases), self.moments, self.manifests)
+        releases = tuple(self.releases)
+        covariance = covariance_of(self.spec, self.moments, self.weights, releases)
+        return VerticalFit(self.spec, self.weights, covariance, releases, self.moments, self.manifests)
 
-    def _move(self, name: str, numbers: int, loss: ZcdpLoss | None, change: NDArray[np.floating]) -> None:
-        self.weights = np.asarray(self.weights + change, np.float64)
-        release = Release(name, numbers, loss, float(np.abs(change).max()))
+    def _move(self, release: Release, gradient: NDArray[np.floating], size: float) -> None:
+        change = size * np.linalg.solve(self.moments.information(self.spec, self.weights), gradient)
+        self.weights = np.asarray(self.weights - change, np.float64)
         self.releases.append(release)
         self.shown(release)
 
