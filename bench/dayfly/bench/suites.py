@@ -29,7 +29,10 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
         "sandbox_continual_case",
         "sandbox_retail_case",
     ),
-    "federation": ("federation_case",),
+    "federation": (
+        "federation_case",
+        "federation.alignment_case",
+    ),
 }
 """Suite to its cases: names of modules beside this one."""
 

@@ -17,7 +17,7 @@ from dayfly.federation.alignment.messages import (
 )
 from dayfly.federation.alignment.multiplication import POINT_BYTES, multiply
 from dayfly.federation.alignment.points import hashed, padding_points
-from dayfly.federation.alignment.rows import Rows
+from dayfly.federation.alignment.rows import Rows, distinct
 from dayfly.federation.alignment.shuffling import permutation
 from dayfly.federation.errors import BadMessage, Refused
 from dayfly.federation.wire import SERVER
@@ -96,8 +96,8 @@ class OwnSet:
                 SERVER, f"must send {self.count} positions of 8 bytes, not {len(positions)} bytes"
             )
         sent = np.frombuffer(positions, "<i8")
-        distinct = np.unique(sent)
-        if distinct.size != sent.size or (sent.size and not 0 <= distinct[0] <= distinct[-1] < universe):
+        inside = not sent.size or bool(sent.min() >= 0 and sent.max() < universe)
+        if not inside or not distinct(sent, universe):
             raise BadMessage(SERVER, f"must send distinct positions in 0 .. {universe - 1}")
         places = np.empty(self.count, np.int64)
         places[self._order] = sent

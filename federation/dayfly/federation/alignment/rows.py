@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dayfly.federation.alignment.manifest import Manifest
 from dayfly.federation.errors import InvalidData
 
-__all__ = ["Rows"]
+__all__ = ["Rows", "distinct"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,7 @@ class Rows:
                 self.manifest.party,
                 f"must have positions in 0 .. {self.universe - 1}, or -1 for none; align again",
             )
-        if np.unique(placed).size != placed.size:
+        if not distinct(placed, self.universe):
             raise InvalidData(self.manifest.party, "must have one row per customer; align again")
 
     @property
@@ -66,3 +66,10 @@ class Rows:
         part = self.taking_part
         spread[self.positions[part]] = matrix[part]
         return spread
+
+
+def distinct(rows: NDArray[np.int64], universe: int) -> bool:
+    """Whether no row comes twice; all must be in the universe. Many times cheaper than `numpy.unique`."""
+    taken = np.zeros(universe, np.bool_)
+    taken[rows] = True
+    return int(np.count_nonzero(taken)) == rows.size

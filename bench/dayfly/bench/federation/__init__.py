@@ -1,0 +1,1 @@
+"""Cases of the federation suite, beside `federation_case`."""
