@@ -31,7 +31,7 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "federation": (
         "federation_case",
-        "federation.alignment_case",
+        "federation_alignment_case",
     ),
 }
 """Suite to its cases: names of modules beside this one."""

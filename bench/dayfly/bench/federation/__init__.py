@@ -1,1 +1,0 @@
-"""Cases of the federation suite, beside `federation_case`."""
