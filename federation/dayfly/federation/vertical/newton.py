@@ -4,6 +4,7 @@ Everything here is post-processing: it costs no privacy, and may be done again b
 Units: rows of norm 1.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -200,7 +201,7 @@ def step_size(spec: VerticalSpec, step: int) -> float:
 
 def summed_deviation(spec: VerticalSpec, shares: NoiseShares, bits: int) -> float:
     """Standard deviation of all channels' shares together, in units of 2^bits integers."""
-    return float(shares.share_scale) * float(len(spec.channels)) ** 0.5 / 2.0**bits
+    return math.sqrt(len(spec.channels)) * float(shares.share_scale) / 2.0**bits
 
 
 def covariance_of(

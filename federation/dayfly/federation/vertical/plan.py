@@ -21,7 +21,7 @@ LEAST_PRIVATE_ROWS: Final = 10_000
 """Below it noise that protects a customer hides the model, at any loss that protects much."""
 _ROUNDING: Final = 1 - Fraction(1, 1 << 30)
 _RING_BITS: Final = 62
-_ROW_BITS, _SCORE_BITS = 12, 6
+_ROW_BITS, _SCORE_BITS, _MOST_RESIDUAL_BITS = 12, 6, 36
 
 
 def precision_for(universe: int, *, family: Literal["linear", "logistic"] = "logistic") -> Precision:
@@ -31,7 +31,7 @@ def precision_for(universe: int, *, family: Literal["linear", "logistic"] = "log
         InvalidSetting: there are too many rows.
     """
     room = 1 if family == "logistic" else 3
-    residual_bits = _RING_BITS - universe.bit_length() - _ROW_BITS - room
+    residual_bits = min(_RING_BITS - universe.bit_length() - _ROW_BITS - room, _MOST_RESIDUAL_BITS)
     if residual_bits < 3 * _SCORE_BITS + 8:
         raise InvalidSetting(f"universe={universe} must be below 2^22 rows; train on a part of them")
     return Precision(_ROW_BITS, _SCORE_BITS, residual_bits)
