@@ -48,12 +48,32 @@ class Cards:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.found: Final = dict(_read_card(path) for path in sorted(folder.glob("*.card.json")))
+        cards = [self.read(path) for path in sorted(folder.glob("*.card.json"))]
+        self.found: Final = {card.name: card for card in cards}
 
     @property
     def identities(self) -> Identities:
         """All of them, registered."""
         return Identities({name: bytes.fromhex(card.identity) for name, card in self.found.items()})
+
+    @staticmethod
+    def read(path: Path) -> Card:
+        """A card.
+
+        Raises:
+            DeploymentError: it is none, or bears another's name.
+        """
+        name = path.name.removesuffix(".card.json")
+        try:
+            card = msgspec.json.decode(path.read_bytes(), type=Card)
+            right = card.name == name and len(bytes.fromhex(card.identity)) == KEY_BYTES
+        except (OSError, msgspec.MsgspecError, ValueError) as error:
+            raise DeploymentError(
+                f"card={path.name!r} must be one that `dayfly federate keys` made ({error}); ask for it again"
+            ) from None
+        if not right:
+            raise DeploymentError(f"card={path.name!r} must be that of {name!r}; ask for it again")
+        return card
 
     @staticmethod
     def write(folder: Path, card: Card) -> Path:
@@ -62,20 +82,6 @@ class Cards:
         path = folder / f"{card.name}.card.json"
         path.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
         return path
-
-
-def _read_card(path: Path) -> tuple[str, Card]:
-    name = path.name.removesuffix(".card.json")
-    try:
-        card = msgspec.json.decode(path.read_bytes(), type=Card)
-        right = card.name == name and len(bytes.fromhex(card.identity)) == KEY_BYTES
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise DeploymentError(
-            f"card={path.name!r} must be one that `dayfly federate keys` made ({error}); ask for it again"
-        ) from None
-    if not right:
-        raise DeploymentError(f"card={path.name!r} must be that of {name!r}; ask for it again")
-    return name, card
 
 
 def make_identity(path: Path, name: str, random_bytes: Callable[[int], bytes]) -> SigningIdentity:

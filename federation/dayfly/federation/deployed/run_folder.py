@@ -168,7 +168,7 @@ class RunFolder:
         """The result, first its arrays."""
         arrays = self.path / "model.npz.new"
         with arrays.open("wb") as file:
-            np.savez(file, **dict(outcome.arrays))
+            np.savez(file, allow_pickle=False, **outcome.arrays)
             file.flush()
             os.fsync(file.fileno())
         arrays.replace(self.path / "model.npz")

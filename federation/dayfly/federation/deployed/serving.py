@@ -6,14 +6,15 @@ import socket
 import ssl
 import subprocess
 import time
+from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from dayfly.federation.accounting import ExactSums, LedgerBudget
 from dayfly.federation.deployed.credentials import Cards, read_identity
-from dayfly.federation.deployed.folders import ChannelFolder, ServerFolder, address_of
+from dayfly.federation.deployed.folders import ChannelFolder, ChannelSettings, ServerFolder, address_of
 from dayfly.federation.deployed.processes import Child, flower_environment, flower_program
 from dayfly.federation.deployed.pulse import Pulse
 from dayfly.federation.deployed.run_folder import SERVER_HOME, RunFolder
@@ -21,13 +22,15 @@ from dayfly.federation.deployed.service import ChannelService, SocketServer
 from dayfly.federation.errors import DeploymentError, RunFailed
 from dayfly.federation.journal import journal_secret
 from dayfly.federation.runs.data import ChannelData
+from dayfly.federation.runs.seats import Progress
 from dayfly.federation.wire import SERVER
 from dayfly.privacy.ledger import Ledger
 from dayfly.privacy.noise import OpenDpNoise
 
-__all__ = ["Channel", "Server", "now_ms"]
+__all__ = ["Channel", "FlowerCommands", "Server", "ledger_budget", "now_ms"]
 
 _START_SECONDS: Final = 60.0
+_GONE_SECONDS: Final = 3.0
 _SOCKET_KEY: Final = "dayfly-socket"
 _CONNECTION: Final = "dayfly"
 
@@ -37,93 +40,37 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Server:
-    """A SuperLink, and runs through it.
+class FlowerCommands:
+    """What the server's operator asks of its SuperLink: to register nodes, and to start runs.
 
     Args:
         folder: The server's.
-
-    Raises:
-        DeploymentError: it does not start; says why.
     """
 
     def __init__(self, folder: ServerFolder) -> None:
         self.folder: Final = folder
-        self._settings: Final = folder.settings
-        self._host, self._port = address_of(self._settings.superlink)
+        self.host, self.port = address_of(folder.settings.superlink)
         home = folder.home / "flower"
         self.environment: Final = flower_environment(home) | {SERVER_HOME: str(folder.home.resolve())}
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         (home / "config.toml").write_text(
             f'[superlink]\ndefault = "{_CONNECTION}"\n[superlink.{_CONNECTION}]\n'
-            f'address = "{self._reached}:{self._port}"\nroot-certificates = "{(folder.tls / "ca.crt").resolve()}"\n',
+            f'address = "{self.reached}:{self.port}"\nroot-certificates = "{(folder.tls / "ca.crt").resolve()}"\n',
             encoding="utf-8",
         )
-        app = home / "app"
-        if app.exists():
-            shutil.rmtree(app)
-        with as_file(files("dayfly.federation.flower") / "app") as resource:
-            shutil.copytree(resource, app, ignore=shutil.ignore_patterns("__pycache__"))
-        self._app: Final = app
-        self.superlink = self._started()
-        self._wait()
+        self._app: Final = home / "app"
 
     @property
-    def _reached(self) -> str:
-        return "127.0.0.1" if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104 - compared, not bound
-
-    def _started(self) -> Child:
-        tls, keys = self.folder.tls.resolve(), self.folder.keys.resolve()
-        return Child(
-            "SuperLink",
-            [
-                flower_program("flower-superlink"),
-                "--ssl-ca-certfile",
-                str(tls / "ca.crt"),
-                "--ssl-certfile",
-                str(tls / "server.pem"),
-                "--ssl-keyfile",
-                str(keys / "server.key"),
-                "--enable-supernode-auth",
-                "--host",
-                self._host,
-                "--port",
-                str(self._port),
-                "--database",
-                str((self.folder.home / "state.db").resolve()),
-                "--disable-runtime-dependency-installation",
-            ],
-            environment=self.environment,
-            log=self.folder.log / "superlink.log",
-        )
-
-    def _wait(self) -> None:
-        """Until it listens, with our certificate."""
-        context = ssl.create_default_context(cafile=str(self.folder.tls / "ca.crt"))
-        until = time.monotonic() + _START_SECONDS
-        while True:
-            if not self.superlink.running():
-                raise DeploymentError(f"SuperLink must start, but ended: {self.superlink.tail()}")
-            try:
-                with (
-                    _connected(self._reached, self._port) as line,
-                    context.wrap_socket(line, server_hostname=self._reached),
-                ):
-                    return
-            except ssl.SSLCertVerificationError as error:
-                raise DeploymentError(
-                    f"certificate of {self._reached!r} must be one of this server's ({error.verify_message}); something else listens at"
-                    f" port {self._port}, or tls/ was changed"
-                ) from error
-            except OSError:
-                if time.monotonic() > until:
-                    raise DeploymentError(
-                        f"SuperLink must listen at {self._settings.superlink} within {_START_SECONDS:g} s; see {self.superlink.log}"
-                    ) from None
-                time.sleep(0.1)
+    def reached(self) -> str:
+        """Address at which the SuperLink is reached on its own machine."""
+        return "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
 
     def register(self) -> tuple[str, ...]:
-        """Register the node of every card with the SuperLink; names that are new to it."""
+        """Register the node of every card; names that are new to the SuperLink.
+
+        Raises:
+            DeploymentError: Flower refuses a key.
+        """
         waiting: dict[str, subprocess.Popen[str]] = {}
         for name, card in Cards(self.folder.cards).found.items():
             if name == SERVER:
@@ -146,12 +93,95 @@ class Server:
         Raises:
             RunFailed: Flower does not take it.
         """
+        if not self._app.exists():
+            with as_file(files("dayfly.federation.flower") / "app") as resource:
+                shutil.copytree(resource, self._app, ignore=shutil.ignore_patterns("__pycache__"))
         process = self._flwr(
             "run", str(self._app.resolve()), _CONNECTION, "--run-config", f'run="{run.path.name}"'
         )
         said, _ = process.communicate(timeout=_START_SECONDS)
         if process.returncode != 0:
             raise RunFailed(f"run={run.path.name!r} must be taken by Flower, but it says: {said[-800:]}")
+
+    def follow(
+        self,
+        run: RunFolder,
+        *,
+        shown: Callable[[Progress], object],
+        alive: Callable[[], object] = lambda: None,
+        most_starts: int = 5,
+    ) -> dict[str, Any]:
+        """Start a run, or go on with it, and show its steps until it has a result.
+
+        Args:
+            run: Its folder.
+            shown: Told each step; after a restart, the steps from the first on are not told again.
+            alive: Called several times a second; may raise to stop.
+            most_starts: A coordinator that is killed is started again so often.
+
+        Returns:
+            The result.
+
+        Raises:
+            RunFailed: it ended with an error, or its process was killed again and again.
+        """
+        told = 0
+        for _ in range(most_starts):
+            (run.path / "error.json").unlink(missing_ok=True)
+            if not run.running():
+                self.submit(run)
+            until = time.monotonic() + _START_SECONDS
+            while run.result() is None and run.error() is None:
+                for step in run.progress(told):
+                    shown(step)
+                    told += 1
+                alive()
+                if run.running():
+                    until = time.monotonic() + _GONE_SECONDS
+                elif time.monotonic() > until:
+                    break
+                time.sleep(0.2)
+            for step in run.progress(told):
+                shown(step)
+            result, error = run.result(), run.error()
+            if result is not None:
+                return result
+            if error is not None:
+                raise RunFailed(f"run={run.path.name!r} must end with a result, but: {error['error']}")
+        raise RunFailed(
+            f"run={run.path.name!r} must end with a result, but its coordinator was killed {most_starts} times; see {self.folder.log}"
+        )
+
+    def _flwr(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603 - Flower's program with arguments of ours
+            [flower_program("flwr"), *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+class Server:
+    """A SuperLink.
+
+    Args:
+        folder: The server's.
+
+    Raises:
+        DeploymentError: it does not start; says why.
+    """
+
+    def __init__(self, folder: ServerFolder) -> None:
+        self.folder: Final = folder
+        self.commands: Final = FlowerCommands(folder)
+        self.superlink = self._started()
+        try:
+            self._wait()
+        except BaseException:
+            self.superlink.stop()
+            raise
 
     def revive(self) -> bool:
         """Start the SuperLink again if it ended; it goes on with its database."""
@@ -174,15 +204,55 @@ class Server:
     ) -> None:
         self.close()
 
-    def _flwr(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(  # noqa: S603 - Flower's program with arguments of ours
-            [flower_program("flwr"), *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+    def _started(self) -> Child:
+        tls, keys = self.folder.tls.resolve(), self.folder.keys.resolve()
+        return Child(
+            "SuperLink",
+            [
+                flower_program("flower-superlink"),
+                "--ssl-ca-certfile",
+                str(tls / "ca.crt"),
+                "--ssl-certfile",
+                str(tls / "server.pem"),
+                "--ssl-keyfile",
+                str(keys / "server.key"),
+                "--enable-supernode-auth",
+                "--host",
+                self.commands.host,
+                "--port",
+                str(self.commands.port),
+                "--database",
+                str((self.folder.home / "state.db").resolve()),
+                "--disable-runtime-dependency-installation",
+            ],
+            environment=self.commands.environment,
+            log=self.folder.log / "superlink.log",
         )
+
+    def _wait(self) -> None:
+        """Until it listens, with our certificate."""
+        context = ssl.create_default_context(cafile=str(self.folder.tls / "ca.crt"))
+        until, reached = time.monotonic() + _START_SECONDS, self.commands.reached
+        while True:
+            if not self.superlink.running():
+                raise DeploymentError(f"SuperLink must start, but ended: {self.superlink.tail()}")
+            try:
+                with (
+                    socket.create_connection((reached, self.commands.port), timeout=5.0) as line,
+                    context.wrap_socket(line, server_hostname=reached),
+                ):
+                    return
+            except ssl.SSLCertVerificationError as error:
+                raise DeploymentError(
+                    f"certificate of {reached!r} must be one of this server's ({error.verify_message}); something else listens at"
+                    f" port {self.commands.port}, or tls/ was changed"
+                ) from error
+            except OSError:
+                if time.monotonic() > until:
+                    raise DeploymentError(
+                        f"SuperLink must listen at port {self.commands.port} within {_START_SECONDS:g} s; see {self.superlink.log}"
+                    ) from None
+                time.sleep(0.1)
 
 
 class Channel:
@@ -317,17 +387,28 @@ class Channel:
         )
 
     def _budget(self, resumed: bool) -> LedgerBudget:  # noqa: FBT001 - the service's call
-        settings = self._settings.budget
-        exact = ExactSums(self.folder.home / "exact.jsonl", now_ms=now_ms) if settings.exact_sums else None
-        return LedgerBudget(
-            self._ledger,
-            channel=self._settings.name,
-            data_set=settings.data_set,
-            analyst=settings.analyst,
-            purpose=settings.purpose,
-            exact=exact,
-            resumed=resumed,
-        )
+        return ledger_budget(self._ledger, self._settings, self.folder.home, resumed=resumed)
+
+
+def ledger_budget(ledger: Ledger, settings: ChannelSettings, home: Path, *, resumed: bool) -> LedgerBudget:
+    """Where a run of a channel pays.
+
+    Args:
+        ledger: The channel's.
+        settings: The channel's.
+        home: Its folder; exact sums are listed in it.
+        resumed: Whether the run goes on from its journal.
+    """
+    budget = settings.budget
+    return LedgerBudget(
+        ledger,
+        channel=settings.name,
+        data_set=budget.data_set,
+        analyst=budget.analyst,
+        purpose=budget.purpose,
+        exact=ExactSums(home / "exact.jsonl", now_ms=now_ms) if budget.exact_sums else None,
+        resumed=resumed,
+    )
 
 
 def _lasting_cause(name: str, said: str) -> str | None:
@@ -342,7 +423,3 @@ def _lasting_cause(name: str, said: str) -> str | None:
     if "address already in use" in low:
         return f"party={name!r} must have a free port for its SuperNode; pass another --port"
     return None
-
-
-def _connected(host: str, port: int) -> socket.socket:
-    return socket.create_connection((host, port), timeout=5.0)

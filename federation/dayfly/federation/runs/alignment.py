@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from typing import Any, Final
 
@@ -75,7 +74,8 @@ class _Align:
         customers = customers_of(seat.data, kind=plan.kind, purpose=plan.purpose)
         cores = os.cpu_count() or 1
         many = seat.data.table.num_rows >= _MANY_POINTS and cores > 1
-        pool = worker_pool(cores) if many else None
+        processes = ExitStack()
+        pool = processes.enter_context(worker_pool(cores)) if many else None
         party = AlignmentParty(
             seat.identity,
             seat.identities,
@@ -87,7 +87,7 @@ class _Align:
             now_ms=now_ms,
             executor=pool,
         )
-        return _Keeping(party, seat.shelf, seat.run, pool)
+        return _Keeping(party, seat.shelf, seat.run, processes)
 
     def coordinate(self, chair: Chair) -> Outcome:
         plan, now_ms = _plan(chair.settings), chair.began_ms
@@ -117,11 +117,11 @@ class _Align:
 class _Keeping:
     """An alignment's party that puts its rows on the channel's shelf before it says that it has them."""
 
-    def __init__(self, party: AlignmentParty, shelf: Shelf, run: bytes, pool: Executor | None) -> None:
+    def __init__(self, party: AlignmentParty, shelf: Shelf, run: bytes, processes: ExitStack) -> None:
         self._party: Final = party
         self._shelf: Final = shelf
         self._run: Final = run
-        self._pool: Final = pool
+        self._processes: Final = processes
         self._kept = False
 
     @property
@@ -139,8 +139,7 @@ class _Keeping:
         kept = _Kept(rows.universe, rows.positions.astype("<i8").tobytes(), rows.manifest)
         self._shelf.put(_key(self._run), encode(kept))
         self._kept = True
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
+        self._processes.close()
 
 
 def aligned_rows(shelf: Shelf, alignment: bytes, party: str) -> Rows:
@@ -174,7 +173,7 @@ def customers_of(data: ChannelData, *, kind: Kind, purpose: str) -> Customers:
     known: dict[int | None, PersonConsents | None] = {None: None}
     persons = []
     for until_ms in data.instants(consent.until):
-        if until_ms not in known:
+        if until_ms is not None and until_ms not in known:
             known[until_ms] = _consenting(purpose, consent.country, until_ms)
         persons.append(known[until_ms])
     request = ConsentRequest(purpose, recipient_country=consent.country)
@@ -183,7 +182,7 @@ def customers_of(data: ChannelData, *, kind: Kind, purpose: str) -> Customers:
     )
 
 
-def _consenting(purpose: str, country: str, until_ms: int | None) -> PersonConsents:
+def _consenting(purpose: str, country: str, until_ms: int) -> PersonConsents:
     record = ConsentRecord(
         record_id="table",
         principal="customer",

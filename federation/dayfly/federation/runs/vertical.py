@@ -6,6 +6,8 @@ from fractions import Fraction
 from typing import Any, Final, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from dayfly.federation.errors import InvalidSetting
 from dayfly.federation.grid import Party
@@ -23,9 +25,10 @@ from dayfly.federation.vertical import (
     plan_noise,
     train_vertical,
 )
+from dayfly.federation.vertical.data import shortened, standardised
 from dayfly.federation.wire import SERVER
 
-__all__ = ["PROTOCOL", "VerticalPlan"]
+__all__ = ["PROTOCOL", "ColumnsPlan", "VerticalPlan", "scores_of"]
 
 
 class ColumnsPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,6 +102,26 @@ class VerticalPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+def scores_of(
+    spec: VerticalSpec, weights: NDArray[np.float64], columns: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Linear predictors of customers whose columns of all channels are at hand, as in a trial.
+
+    Args:
+        spec: Of the training.
+        weights: As trained, float64 (spec.size,).
+        columns: Channel to its features, float64 (customers, features), in one order of customers.
+    """
+    length = float(spec.length_squared) ** 0.5
+    total = np.full(len(next(iter(columns.values()))), weights[spec.intercept] * spec.constant / length)
+    for part in spec.channels:
+        block = spec.block(part.channel)
+        begin = block.start + (part.channel == spec.label_channel)
+        rows = shortened(standardised(columns[part.channel], part.bounds), part.clip)
+        total = total + rows @ weights[begin : block.stop] / length
+    return total
+
+
 class _Vertical:
     def terms(self, settings: Mapping[str, Any]) -> bytes:
         return encode(_plan(settings).spec)
@@ -144,6 +167,7 @@ class _Vertical:
                     "name": release.name,
                     "numbers": release.numbers,
                     "rho": float(rho) if release.loss is not None else None,
+                    "asked_at": release.asked_at.tolist(),
                 }
             )
 
