@@ -1,0 +1,297 @@
+"""A channel's feature matrix: named columns and customers, from arrays, Arrow tables, files, or windows of a running Dayfly store.
+
+Everything that cannot be trained on is refused here, before a message is sent, with the party's name, the columns and the cause.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from dayfly.engine.window_features import WindowColumns, WindowFeature
+from dayfly.federation.errors import InvalidData
+from dayfly.federation.horizontal import Shard
+from dayfly.federation.runs.data import load_table
+from dayfly.federation.vertical import VerticalData
+from dayfly.privacy.consent import ConsentRequest
+
+__all__ = ["Features", "StoreWindows"]
+
+Floats = NDArray[np.float64]
+
+
+class StoreWindows(Protocol):
+    """A running store; `dayfly.engine.durable.Engine` is one."""
+
+    def window_features(
+        self, subjects: Sequence[bytes], wanted: Sequence[WindowFeature], need: ConsentRequest
+    ) -> WindowColumns:
+        """Columns of one instant, of what consent covers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """A matrix that can be trained on.
+
+    Attributes:
+        party: The channel.
+        customers: Identifiers, one per row, each once.
+        names: Of the columns, each once.
+        values: float64 (customers, names), finite.
+        label: Name of the label; None where the channel has none.
+        labels: float64 (customers,), finite; None as well.
+
+    Raises:
+        InvalidData: names the party, the columns and the cause.
+    """
+
+    party: str
+    customers: tuple[str, ...]
+    names: tuple[str, ...]
+    values: Floats
+    label: str | None = None
+    labels: Floats | None = None
+
+    def __post_init__(self) -> None:
+        _insist_on_names(self)
+        _insist_on_shapes(self)
+        _insist_on_values(self)
+
+    @classmethod
+    def of_arrays(
+        cls,
+        party: str,
+        names: Sequence[str],
+        values: ArrayLike,
+        *,
+        customers: Sequence[object],
+        label: str | None = None,
+        labels: ArrayLike | None = None,
+    ) -> Self:
+        """From NumPy arrays, or what becomes one.
+
+        Args:
+            party: The channel.
+            names: Of the columns.
+            values: Shape (customers, names).
+            customers: Identifiers, one per row; texts, or what is written as one.
+            label: Name of the label.
+            labels: Shape (customers,).
+
+        Raises:
+            InvalidData: as the class, or the arrays hold no numbers.
+        """
+        return cls(
+            party,
+            tuple(str(one) for one in customers),
+            tuple(names),
+            _floats(party, "features", values),
+            label,
+            None if labels is None else _floats(party, f"label {label!r}", labels),
+        )
+
+    @classmethod
+    def of_table(
+        cls,
+        party: str,
+        table: pa.Table,
+        *,
+        customer: str,
+        features: Sequence[str] | None = None,
+        label: str | None = None,
+    ) -> Self:
+        """From an Arrow table.
+
+        Args:
+            party: The channel.
+            table: One row per customer.
+            customer: Column with the identifiers.
+            features: Columns to take; by default all that are numbers or booleans and nothing else.
+            label: Column with the label.
+
+        Raises:
+            InvalidData: as the class, or a column is missing, named twice, no number, or has rows without a value.
+        """
+        twice = sorted(name for name, times in Counter(table.column_names).items() if times > 1)
+        if twice:
+            raise InvalidData(party, f"names columns {twice} twice; rename or leave out one of each")
+        special = {customer, *([] if label is None else [label])}
+        if features is None:
+            features = [
+                field.name for field in table.schema if field.name not in special and _is_number(field.type)
+            ]
+        missing = [name for name in (*features, *sorted(special)) if name not in table.column_names]
+        if missing:
+            raise InvalidData(
+                party, f"has no columns {missing}, only {table.column_names}; name those that are there"
+            )
+        known = table[customer]
+        if known.null_count:
+            raise InvalidData(
+                party, f"has {known.null_count} rows without a customer {customer!r}; drop them"
+            )
+        columns = [_column(party, table, name) for name in features]
+        return cls(
+            party,
+            tuple(str(one) for one in known.to_pylist()),
+            tuple(features),
+            np.column_stack(columns) if columns else np.zeros((table.num_rows, 0)),
+            label,
+            None if label is None else _column(party, table, label),
+        )
+
+    @classmethod
+    def load(
+        cls,
+        party: str,
+        path: Path,
+        *,
+        customer: str,
+        features: Sequence[str] | None = None,
+        label: str | None = None,
+    ) -> Self:
+        """From a file: .parquet, .arrow, .feather, .csv, .npz with one array per column, or .npy with a structured one.
+
+        Raises:
+            InvalidData: as `of_table`, or the file cannot be read.
+        """
+        return cls.of_table(party, load_table(party, path), customer=customer, features=features, label=label)
+
+    @classmethod
+    def of_store(
+        cls,
+        party: str,
+        store: StoreWindows,
+        customers: Sequence[str],
+        wanted: Sequence[WindowFeature],
+        need: ConsentRequest,
+        *,
+        pseudonym: Callable[[str], bytes],
+    ) -> Self:
+        """From windows over the events of a running store, as columns of one instant.
+
+        Customers whom the store does not know, or who do not consent to the purpose, are left out; so are events that came through
+        a channel which their consent does not cover.
+
+        Args:
+            party: The channel.
+            store: Which is running.
+            customers: Identifiers by which channels are aligned.
+            wanted: The columns.
+            need: Consent that is needed: the purpose of the joint model above all.
+            pseudonym: Identifier to the 16 bytes by which the store knows it (`privacy.deident`).
+
+        Raises:
+            InvalidData: as the class; nobody consents, for one.
+            InvalidArgument: a column names no event type or field of the store's policy.
+        """
+        found = store.window_features([pseudonym(one) for one in customers], wanted, need)
+        names = tuple(one.name for one in wanted)
+        kept = tuple(one for one, usable in zip(customers, found.usable, strict=True) if usable)
+        if customers and not kept:
+            raise InvalidData(
+                party,
+                f"has no customer in its store who consents to purpose={need.purpose!r}; ask them, or leave the channel out",
+            )
+        return cls(party, kept, names, found.values[found.usable])
+
+    def vertical(self) -> VerticalData:
+        """For vertical training, in the order of `customers`.
+
+        Raises:
+            InvalidData: a column is constant. (In horizontal training it may be constant in one channel and vary over all.)
+        """
+        flat = [
+            name for name, width in zip(self.names, np.ptp(self.values, axis=0), strict=True) if width == 0
+        ]
+        if flat:
+            raise InvalidData(
+                self.party, f"has constant columns {flat}; leave them out, they explain nothing"
+            )
+        return VerticalData(self.party, self.names, self.values, label=self.label, labels=self.labels)
+
+    def shard(self) -> Shard:
+        """For horizontal training.
+
+        Raises:
+            InvalidData: there is no label.
+        """
+        if self.label is None or self.labels is None:
+            raise InvalidData(
+                self.party, "has no label; name one, every channel needs it for the same features"
+            )
+        return Shard(self.party, self.names, self.values, self.label, self.labels)
+
+
+def _insist_on_names(found: Features) -> None:
+    columns = (*found.names, *([] if found.label is None else [found.label]))
+    twice = sorted(name for name, times in Counter(columns).items() if times > 1)
+    if twice:
+        raise InvalidData(found.party, f"names columns {twice} twice; rename or leave out one of each")
+    if not found.names:
+        raise InvalidData(found.party, "has no features; pass at least one column of numbers")
+    if (found.label is None) != (found.labels is None):
+        raise InvalidData(
+            found.party,
+            f"has label={found.label!r} and {'no' if found.labels is None else 'unnamed'} values for it; pass both or none",
+        )
+
+
+def _insist_on_shapes(found: Features) -> None:
+    rows = len(found.customers)
+    if not rows:
+        raise InvalidData(found.party, "has no rows; leave it out of the run")
+    if found.values.shape != (rows, len(found.names)):
+        raise InvalidData(
+            found.party,
+            f"has values of shape {found.values.shape}; {rows} customers and {len(found.names)} names need ({rows}, {len(found.names)})",
+        )
+    if found.labels is not None and found.labels.shape != (rows,):
+        raise InvalidData(found.party, f"has labels of shape {found.labels.shape}; they must be ({rows},)")
+    repeated = rows - len(set(found.customers))
+    if repeated:
+        raise InvalidData(
+            found.party, f"has {repeated} rows of customers who have another row; merge them into one each"
+        )
+
+
+def _insist_on_values(found: Features) -> None:
+    bad = ~np.isfinite(found.values)
+    if bad.any():
+        counts = {name: int(count) for name, count in zip(found.names, bad.sum(axis=0), strict=True) if count}
+        raise InvalidData(
+            found.party, f"has NaN or infinite values: rows per column {counts}; fill or drop them"
+        )
+    if found.labels is not None:
+        missing = int((~np.isfinite(found.labels)).sum())
+        if missing:
+            raise InvalidData(
+                found.party, f"has {missing} rows without a label {found.label!r}; drop or label them"
+            )
+
+
+def _floats(party: str, what: str, values: ArrayLike) -> Floats:
+    try:
+        return np.ascontiguousarray(np.asarray(values, np.float64))
+    except (TypeError, ValueError):
+        raise InvalidData(party, f"has {what} that are no rectangle of numbers; encode them first") from None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _column(party: str, table: pa.Table, name: str) -> Floats:
+    column = table[name]
+    if not _is_number(column.type):
+        raise InvalidData(
+            party, f"has column {name!r} of type {column.type}; encode it as numbers, or leave it out"
+        )
+    values = column.combine_chunks().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return np.ascontiguousarray(values, np.float64)  # what is null is NaN, and counted as such
