@@ -22,7 +22,10 @@ def test_products_of_matrices_are_those_of_big_integers(seed: int, rows: int, le
 @given(st.integers(0, 2**32), st.integers(0, 9), st.integers(1, 5))
 def test_products_with_vectors_are_those_of_big_integers(seed: int, rows: int, width: int) -> None:
     random = np.random.default_rng(seed)
-    matrix, vector = random.integers(0, 2**64, (rows, width), np.uint64), random.integers(0, 2**64, rows, np.uint64)
+    matrix, vector = (
+        random.integers(0, 2**64, (rows, width), np.uint64),
+        random.integers(0, 2**64, rows, np.uint64),
+    )
     found = random.integers(0, 2**64, width, np.uint64)
     expected = product(matrix.tolist(), vector.tolist(), found.tolist())
     add_product(matrix, vector, found)

@@ -48,14 +48,16 @@ def test_a_customer_moves_no_release_further_than_its_stated_sensitivity(
 ) -> None:
     world = wild_world(seed, scale)
     spec = spec_for(world, clip=clip, steps=1)
-    rows, presence, labels = (part.astype(object) for part in integer_rows(world, spec))  # type: ignore[misc]
+    rows, presence, labels = (part.astype(object) for part in integer_rows(world, spec))
     row = rows[leaving]
     moved = np.outer(row, row)[np.triu_indices(spec.size)]
     assert (moved**2).sum() <= spec.gram_l2_squared
     assert ((row * labels[leaving]) ** 2).sum() <= spec.cross_l2_squared
     random = np.random.default_rng(seed)
     limits = random.integers(1, 200, len(spec.names))
-    coefficients = integers(0.3, 0.1, 0.8, limit=float(limits.sum()) / 64, score_bits=6, bits=spec.precision.residual_bits)
+    coefficients = integers(
+        0.3, 0.1, 0.8, limit=float(limits.sum()) / 64, score_bits=6, bits=spec.precision.residual_bits
+    )
     unit = 1 << spec.precision.residual_bits
     largest = largest_residual(coefficients, int(limits.sum()), (0, unit))
     score = int(random.integers(-limits.sum(), limits.sum() + 1))
@@ -76,11 +78,15 @@ def test_a_linear_model_s_label_counts_with_its_own_square(seed: int, clip: floa
 def test_the_bound_of_the_residual_is_reached() -> None:
     coefficients = integers(-1.0, 0.0, 1.0, limit=6.0, score_bits=6, bits=32)
     values = [value(coefficients, score) for score in range(-384, 385)]
-    assert largest_residual(coefficients, 384, (0, 1 << 32)) == max(*values, *((1 << 32) - one for one in values))
+    assert largest_residual(coefficients, 384, (0, 1 << 32)) == max(
+        *values, *((1 << 32) - one for one in values)
+    )
 
 
 @pytest.mark.parametrize(("offset", "deviation"), [(-2.0, 0.5), (0.0, 1.0), (1.0, 1.5)])
-def test_over_normal_scores_the_cubic_has_the_sigmoid_s_mean_and_slope(offset: float, deviation: float) -> None:
+def test_over_normal_scores_the_cubic_has_the_sigmoid_s_mean_and_slope(
+    offset: float, deviation: float
+) -> None:
     coefficients = integers(offset, 0.1, deviation, limit=4.5 * deviation, score_bits=6, bits=32)
     random = np.random.default_rng(1)
     scores = np.clip(0.1 + deviation * random.normal(size=200_000), -4.5 * deviation, 4.5 * deviation)
@@ -95,7 +101,9 @@ def test_planned_losses_compose_to_the_wanted_epsilon() -> None:
     for epsilon, delta, steps in ((Fraction(1), Fraction(1, 10**6), 3), (Fraction(4), Fraction(1, 10**5), 7)):
         noise = plan_noise(epsilon, delta, steps)
         spec = spec_for(world, noise=noise, steps=steps, accept_few_rows=True)
-        gradients = [spec.gradient_loss(step, 1 << spec.precision.residual_bits) for step in range(1, steps + 1)]
+        gradients = [
+            spec.gradient_loss(step, 1 << spec.precision.residual_bits) for step in range(1, steps + 1)
+        ]
         total = ZcdpLoss(spec.moments_loss().rho + sum(loss.rho for loss in gradients))
         assert float(epsilon) * (1 - 1e-6) < epsilon_of_rho(total.rho, delta) <= float(epsilon)
 

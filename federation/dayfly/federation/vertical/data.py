@@ -1,8 +1,8 @@
 """A channel's own columns, checked, and as the integers that enter the ring.
 
 Claim: every row of `IntegerRows.values` has a squared norm of at most the channel's room, in integers.
-Argument: rows are shortened to the clip, scaled, and rounded toward zero, which does not lengthen them; then each norm is computed in integers,
-and a row that floats left too long, as no row should be, is dropped to zero.
+Argument: rows are shortened to the clip, scaled and rounded, and each norm is computed in integers. A row that is too long is rounded toward zero
+instead, which does not lengthen it; one that floats left too long all the same, as no row should be, is dropped to zero.
 """
 
 from collections import Counter
@@ -131,8 +131,10 @@ class VerticalData:
         columns = spec.columns(self.party)
         rows = shortened(standardised(self.values[here], columns.bounds), columns.clip)
         unit = 2.0**spec.precision.row_bits * _SHRINK / float(spec.length_squared) ** 0.5
-        whole = np.trunc(rows * unit).astype(np.int64)
-        whole[(whole**2).sum(axis=1) > spec.room(self.party)] = 0
+        whole = np.rint(rows * unit).astype(np.int64)
+        for shorter in (np.trunc(rows * unit).astype(np.int64), np.zeros_like(whole)):
+            long = (whole**2).sum(axis=1) > spec.room(self.party)
+            whole[long] = shorter[long]
         values = np.zeros((spec.universe, len(self.features)), np.int64)
         present = np.zeros(spec.universe, np.int64)
         values[positions[here]] = whole
@@ -219,7 +221,7 @@ def _label_integers(spec: VerticalSpec, labels: Floats) -> NDArray[np.int64]:
     """-unit to unit, from the lowest to the highest label."""
     low, high = spec.label_bounds
     centred = np.clip((labels - (low + high) / 2) / ((high - low) / 2), -1.0, 1.0)
-    return np.trunc(centred * spec.label_unit).astype(np.int64)
+    return np.rint(centred * spec.label_unit).astype(np.int64)
 
 
 def _floats(party: str, what: str, values: ArrayLike) -> Floats:

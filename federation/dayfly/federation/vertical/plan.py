@@ -22,19 +22,29 @@ LEAST_PRIVATE_ROWS: Final = 10_000
 _ROUNDING: Final = 1 - Fraction(1, 1 << 30)
 _RING_BITS: Final = 62
 _ROW_BITS, _SCORE_BITS, _MOST_RESIDUAL_BITS = 12, 6, 36
+_EXACT_ROW_BITS: Final = 14
 
 
-def precision_for(universe: int, *, family: Literal["linear", "logistic"] = "logistic") -> Precision:
+def precision_for(
+    universe: int, *, family: Literal["linear", "logistic"] = "logistic", exact: bool = False
+) -> Precision:
     """Binary places that fill the ring for so many rows.
+
+    Args:
+        universe: Rows of the common space.
+        family: Of the model.
+        exact: Whether sums are opened without noise; rows are then rounded more finely.
 
     Raises:
         InvalidSetting: there are too many rows.
     """
+    row_bits = _EXACT_ROW_BITS if exact else _ROW_BITS
     room = 1 if family == "logistic" else 3
-    residual_bits = min(_RING_BITS - universe.bit_length() - _ROW_BITS - room, _MOST_RESIDUAL_BITS)
+    score_bits = _SCORE_BITS if family == "logistic" else _ROW_BITS  # no cube, no need to save bits
+    residual_bits = min(_RING_BITS - universe.bit_length() - row_bits - room, _MOST_RESIDUAL_BITS)
     if residual_bits < 3 * _SCORE_BITS + 8:
         raise InvalidSetting(f"universe={universe} must be below 2^22 rows; train on a part of them")
-    return Precision(_ROW_BITS, _SCORE_BITS, residual_bits)
+    return Precision(row_bits, score_bits, residual_bits)
 
 
 def plan_noise(
@@ -116,7 +126,7 @@ def agree(
         universe,
         purpose,
         steps,
-        precision_for(universe, family=family),
+        precision_for(universe, family=family, exact=noise is None),
         constant,
         noise,
     )

@@ -82,8 +82,10 @@ class Summand(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 def digest_of(agreement: msgspec.Struct) -> bytes:
     """32 bytes that name what is agreed on."""
-    kind = type(agreement).__name__.encode()
-    return hashlib.sha256(b"dayfly vertical v1 " + kind + b"\x00" + encode(agreement)).digest()
+    kind = type(agreement)
+    # Read once, so that 1 and 1.0 are the same on both ends of the wire.
+    canonical = encode(msgspec.msgpack.decode(encode(agreement), type=kind))
+    return hashlib.sha256(b"dayfly vertical v1 " + kind.__name__.encode() + b"\x00" + canonical).digest()
 
 
 def to_bytes(words: Words) -> bytes:
