@@ -1,5 +1,6 @@
 """Identifiers: what is one customer, what breaks a rule, and that messages keep identifiers to themselves."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -111,3 +112,17 @@ def test_the_row_that_breaks_its_rule_is_named() -> None:
     many[4_098] = "\x07bell"
     with pytest.raises(InvalidIdentifier, match=r"row=4098 id=<\x07…, 5 characters> must be a text"):
         normalise_all("id", many)
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "library"),
+    [("email", "email_validator", "email-validator"), ("phone", "phonenumbers", "phonenumbers")],
+)
+def test_a_missing_library_is_named(
+    kind: str, module: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        InvalidSetting, match=rf"kind='{kind}' must have the library {library}; install dayfly\[federation\]"
+    ):
+        normalise(kind, "x")  # type: ignore[arg-type]  # a table of kinds

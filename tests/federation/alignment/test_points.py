@@ -1,6 +1,8 @@
 """Points: X25519 against RFC 7748, which curve a point is on against Ed25519 keys, forms and repetitions against plain integers."""
 
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,6 +18,7 @@ from dayfly.federation.alignment.points import (
     on_curve,
     padding_points,
 )
+from dayfly.federation.errors import Refused
 
 from .runs import digest
 
@@ -109,6 +112,15 @@ def test_processes_give_the_same_bytes() -> None:
         assert multiply(ALICE, points, executor=executor) == multiply(ALICE, points)
         with pytest.raises(ValueError, match="Error computing shared key"):
             multiply(ALICE, point(0), executor=executor)
+
+
+def test_a_process_that_dies_is_said_so() -> None:
+    class Dead(ThreadPoolExecutor):
+        def map(self, *_: Any, **__: Any) -> Any:
+            raise BrokenProcessPool("gone")
+
+    with pytest.raises(Refused, match="workers=<dead> must live through the run"):
+        multiply(ALICE, point(9), executor=Dead(1))
 
 
 def test_one_worker_is_this_process() -> None:

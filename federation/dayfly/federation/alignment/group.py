@@ -62,10 +62,6 @@ class Ring:
         """From whom it gets them."""
         return self.channels[self.index - 1]
 
-    def hop_of(self, owner: str) -> int:
-        """How many channels blind a set before this one does; 0 for its own."""
-        return (self.index - self.channels.index(owner)) % len(self.channels)
-
 
 class Group:
     """A channel's view of the run that it is in.

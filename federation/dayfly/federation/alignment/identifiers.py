@@ -114,9 +114,15 @@ def _found(kind: Kind, text: str, region: str | None) -> str | None:
             return _plain(text)
 
 
-def _email(text: str) -> str | None:
-    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - extra, only for e-mail
+def _missing(kind: Kind, library: str) -> InvalidSetting:
+    return InvalidSetting(f"kind={kind!r} must have the library {library}; install dayfly[federation]")
 
+
+def _email(text: str) -> str | None:
+    try:
+        from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - extra, only for e-mail
+    except ImportError:
+        raise _missing("email", "email-validator") from None
     try:
         valid = validate_email(text, check_deliverability=False)
     except EmailNotValidError:
@@ -125,8 +131,10 @@ def _email(text: str) -> str | None:
 
 
 def _phone(text: str, region: str | None) -> str | None:
-    import phonenumbers  # noqa: PLC0415 - extra, only for phone numbers
-
+    try:
+        import phonenumbers  # noqa: PLC0415 - extra, only for phone numbers
+    except ImportError:
+        raise _missing("phone", "phonenumbers") from None
     try:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:

@@ -5,12 +5,14 @@ This module imports little, because every worker process imports it.
 
 import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from dayfly.federation.errors import Refused
 
 __all__ = ["POINT_BYTES", "multiply", "worker_pool"]
 
@@ -44,13 +46,19 @@ def multiply(
 
     Raises:
         ValueError: a point is of small order, so that its product is zero and would tell nothing and match everything.
+        Refused: a process of the executor died.
     """
     batches = [points[at : at + _BATCH_BYTES] for at in range(0, len(points), _BATCH_BYTES)]
     work = partial(_product, scalar)
     products: list[bytes] = []
-    for product in map(work, batches) if executor is None else executor.map(work, batches):
-        products.append(product)
-        done(len(product) // POINT_BYTES)
+    try:
+        for product in map(work, batches) if executor is None else executor.map(work, batches):
+            products.append(product)
+            done(len(product) // POINT_BYTES)
+    except BrokenExecutor:
+        raise Refused(
+            "workers=<dead> must live through the run; give the channel more memory or fewer workers, and begin another run"
+        ) from None
     return b"".join(products)
 
 
