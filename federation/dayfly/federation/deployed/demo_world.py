@@ -14,7 +14,7 @@ from dayfly.federation.deployed.setting_up import Tables
 from dayfly.federation.runs.data import ConsentColumn, DataSettings
 from dayfly.privacy.ledger import Limit
 
-__all__ = ["DemoWorld", "area_under_curve", "bank_marketing", "breast_cancer", "logistic_scores", "synthetic"]
+__all__ = ["DemoWorld", "area_under_curve", "bank_marketing", "logistic_scores", "synthetic"]
 
 Floats = NDArray[np.float64]
 _DAY_MS: Final = 86_400_000
@@ -73,6 +73,10 @@ class DemoWorld:
             )
         limit = Limit(rho=Fraction(64), delta=Fraction(1, 100))
         return Tables(tables, settings, limit, exact_sums=self.epsilon is None)
+
+    def alignment(self) -> dict[str, Any]:
+        """Settings of the alignment."""
+        return {"hours": 12} | ({"epsilon": 30.0, "delta": 0.25} if self.epsilon is None else {})
 
     def plan(self, *, steps: int) -> dict[str, Any]:
         """Settings of the vertical training."""
@@ -159,33 +163,6 @@ def bank_marketing(folder: Path, *, epsilon: float) -> DemoWorld | None:
     clips = {channel: 0.8 * len(part) ** 0.5 for channel, part in given.items()}
     told = f"UCI Bank Marketing, {table.num_rows} clients of a bank: branch, hotline (with the label) and contact history"
     return _split(told, features, clips, ("subscribed", "hotline"), columns, is_("y", "yes"), epsilon=epsilon)
-
-
-def breast_cancer() -> DemoWorld | None:
-    """Breast Cancer Wisconsin, which scikit-learn bundles, as three channels; None where scikit-learn is not installed."""
-    try:
-        from sklearn.datasets import load_breast_cancer  # noqa: PLC0415 - not a dependency
-    except ImportError:
-        return None
-    loaded = load_breast_cancer()
-    values, labels = np.asarray(loaded.data, np.float64), np.asarray(loaded.target, np.float64)
-    parts = {"clinic": [0, 1, 4, 8], "laboratory": [11, 14, 18, 19], "archive": [24, 26, 28, 29]}
-    columns, features = {}, {}
-    for channel, part in parts.items():
-        columns[channel] = values[:, part]
-        names = [str(name).replace(" ", "_") for name in loaded.feature_names[part]]
-        ends = zip(0.9 * values[:, part].min(axis=0), 1.1 * values[:, part].max(axis=0), strict=True)
-        features[channel] = {
-            name: (float(f"{low:.1g}"), float(f"{high:.1g}"))
-            for name, (low, high) in zip(names, ends, strict=True)
-        }
-    told = (
-        f"Breast Cancer Wisconsin (bundled with scikit-learn), {len(labels)} patients in three places; too few for differential privacy"
-        " (some 10,000 are needed), so the sums are exact"
-    )
-    return _split(
-        told, features, dict.fromkeys(parts, 2.0), ("benign", "clinic"), columns, labels, epsilon=None
-    )
 
 
 def area_under_curve(scores: Floats, labels: Floats) -> float:

@@ -83,7 +83,7 @@ def demonstrate(
 
         waits = {"align": "customers are aligned, a message takes some seconds", "train": "training"}
         plans = {
-            "align": {"protocol": "align", "settings": {"hours": 12}, "return_within_seconds": 60},
+            "align": {"protocol": "align", "settings": world.alignment(), "return_within_seconds": 60},
             "train": {
                 "protocol": "vertical",
                 "settings": world.plan(steps=steps),

@@ -61,6 +61,26 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(line.getsockname()[1])
 
 
+def _stat(pid: int) -> tuple[int, str]:
+    """Parent and start of a process (proc(5)); zeros where there is none, or no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0, ""
+    return int(fields[1]), fields[19]
+
+
+def _descendants(pid: int) -> dict[int, str]:
+    """Processes that a process and its own started, and since when: Flower puts some into groups of their own."""
+    all_of_them = {int(path.name): _stat(int(path.name)) for path in Path("/proc").glob("[0-9]*")}
+    found: dict[int, str] = {}
+    new = {pid}
+    while new:
+        new = {one for one, (parent, _) in all_of_them.items() if parent in new and one not in found}
+        found |= {one: all_of_them[one][1] for one in new}
+    return found
+
+
 class Child:
     """A program that runs until it is stopped, or until this process ends.
 
@@ -102,7 +122,8 @@ class Child:
             self._process.terminate()
 
     def stop(self) -> None:
-        """Ask it to stop, wait, and end what is left of its group."""
+        """Ask it to stop, wait, and end what is left of its group and of all that it started."""
+        started = _descendants(self._process.pid)
         self.ask_to_stop()
         until = time.monotonic() + _GRACE_SECONDS
         while self.running() and time.monotonic() < until:
@@ -110,6 +131,10 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        for pid, since in started.items():
+            if _stat(pid)[1] == since:  # the same process, and no other that got its number
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def tail(self, characters: int = 1_500) -> str:
         """The end of what it said."""

@@ -48,7 +48,8 @@ def send(line: socket.socket, content: bytes, *, status: Status | None = None) -
     """Length and content; a reply has its status before."""
     head = b"" if status is None else bytes([status])
     line.sendall(head + len(content).to_bytes(_LENGTH, "big"))
-    line.sendall(content)
+    if content:  # writing nothing to who has hung up is an error, too
+        line.sendall(content)
 
 
 def receive(line: socket.socket) -> bytes:
