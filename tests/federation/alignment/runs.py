@@ -98,12 +98,12 @@ class Run:
     report: AlignmentReport | None = None
     steps: list[tuple[str, int, int]] = field(default_factory=list)
 
-    def align(self, *, seed: object = 0, now_ms: int = NOW_MS) -> AlignmentReport:
+    def align(self, *, seed: object = 0, now_ms: int = NOW_MS, noise: Any = None) -> AlignmentReport:
         self.report = align(
             self.caller,
             self.settings,
             random_bytes=stream("server", seed),
-            noise=OpenDpNoise(),
+            noise=noise or OpenDpNoise(),
             now_ms=now_ms,
             progress=lambda *step: self.steps.append(step),
         )

@@ -107,6 +107,23 @@ def test_sets_in_pieces_give_rows_as_well(piece_points: int) -> None:
     assert run.steps[-1] == ("place", 3 + 3 * most, 3 + 3 * most)
 
 
+def test_the_universe_has_empty_rows_that_the_coordinator_drew() -> None:
+    run = run_of({"app": ["a", "b"], "shop": ["b"]}, epsilon=(6, 1), delta=(1, 100))
+    report = run.align(noise=NoNoise())
+    assert report.universe == sum(report.regions.values()) + run.settings.padding.shift
+
+
+def test_rows_are_in_an_order_that_the_coordinator_drew() -> None:
+    sets = {"app": ["a", "b", "c"], "shop": ["b"]}
+    one, other = run_of(sets, noise=NoNoise()), run_of(sets, noise=NoNoise())
+    one.align(noise=NoNoise())
+    other.align(seed="other", noise=NoNoise())
+    assert one.report is not None
+    assert other.report is not None
+    assert one.report.regions == other.report.regions
+    assert split(one) != split(other)
+
+
 @pytest.mark.parametrize("channels", range(2, 7))
 def test_a_channel_gets_three_messages_and_one_per_channel(channels: int) -> None:
     run = run_of({name: ["a"] for name in NAMES[:channels]})

@@ -199,7 +199,7 @@ def test_a_coordinator_that_places_rows_wrongly_is_found_out(
     )
 
 
-def test_a_coordinator_that_exchanges_rows_of_a_channel_is_found_out_by_the_tags() -> None:
+def test_places_exchanged_on_their_way_to_a_channel_are_found_out_by_the_tags() -> None:
     def turned(said: Placement) -> Placement:
         return msgspec.structs.replace(said, positions=said.positions[8:] + said.positions[:8])
 

@@ -12,14 +12,14 @@ one place in the ring began at different places. It does not see F of its own se
 can compare nothing. Hops keep the order, or nobody could tell the owner which place is whose.
 Detected, with the name: points of small order, not canonical, or twice (by the next hop); a changed number of points (by the coordinator, from the
 length); anything that the coordinator changes in what is sealed; sets of another run (keys are new); two rosters; a manifest that is not of the set.
-Detected, with the names of those whose places disagree: points exchanged for others. Members of a region know its padding, and nobody
-else can tell it from customers; they must find it at the same places. Of a region with m padding points, a changed share f stays unseen
-with probability (1 - f)^m.
+Detected, with the names of those whose places disagree: points exchanged for others. Members of a region must find its padding at the same
+places, and on its way nobody can tell padding from customers, its members included: it is hashed and blinded as they are. Of a set with m
+padding points in common with others, a changed share f stays unseen with probability (1 - f)^m.
 Not claimed: that a channel's set holds its customers only. It may put in any identifier that it knows or guesses; it learns nothing by it
 as long as the coordinator does not tell it where others' customers are. The coordinator together with a channel learns which of that
 channel's customers are in which other channel (true of every private set intersection), and two channels together may find two sets at
-the same stage: their own customers in a third channel, or sizes. A lying coordinator can misplace rows, which spoils the model but
-reveals nothing.
+the same stage: their own customers in a third channel, or sizes. A lying coordinator can misplace rows, and say that padding was found where
+it should be: this spoils the model, and reveals nothing.
 Source: Meadows 1986; Huberman, Franklin, Hogg 1999 (the two-party protocol); Buddhavarapu et al., Private matching for compute, 2020
 (Private-ID: a universe of rows); Curve25519: Bernstein 2006, RFC 7748.
 """
