@@ -151,6 +151,8 @@ PROTOCOLS: Final[Mapping[str, str]] = {
     "align": "dayfly.federation.runs.alignment",
     "glm": "dayfly.federation.runs.glm",
     "histogram": "dayfly.federation.runs.histogram",
+    "overlap": "dayfly.federation.runs.overlap",
+    "quantiles": "dayfly.federation.runs.quantiles",
     "vertical": "dayfly.federation.runs.vertical",
 }
 """Name to the module whose `PROTOCOL` it is."""
