@@ -135,6 +135,20 @@ def test_a_coordinator_that_changes_sets_on_their_way_is_found_out(
     failed(lying(run_of(SETS), "hop", for_shop(change)), Declined, f"party='shop' declined 'hop': {cause}")
 
 
+def test_an_earlier_piece_does_not_open_in_the_place_of_another() -> None:
+    first: dict[str, bytes] = {}
+
+    def earlier(said: HopRequest) -> HopRequest:
+        return msgspec.structs.replace(said, sealed=first.setdefault(said.owner, said.sealed))
+
+    run = lying(run_of(SETS, piece_points=20), "hop", for_shop(earlier))
+    failed(
+        run,
+        Declined,
+        "party='shop' declined 'hop': party='market' must send 'shop' what it sealed for it in this run",
+    )
+
+
 def test_a_set_of_another_run_does_not_open() -> None:
     taken: list[HopRequest] = []
 
