@@ -32,6 +32,7 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
     "federation": (
         "federation_case",
         "federation_alignment_case",
+        "federation_flower_case",
     ),
 }
 """Suite to its cases: names of modules beside this one."""

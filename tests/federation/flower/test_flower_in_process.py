@@ -16,13 +16,12 @@ from dayfly.federation.deployed.service import SocketServer
 from dayfly.federation.deployed.socket_frames import Status, forward
 from dayfly.federation.errors import Declined, InvalidSetting, TooFewParties
 from dayfly.federation.flower.grid import AlwaysAlive, FlowerGrid
+from dayfly.federation.flower.in_process import InProcess
 from dayfly.federation.flower.server_app import gathered
 from dayfly.federation.flower.stub import RECORD, SOCKET_KEY, app
 from dayfly.federation.grid import Failure
 from dayfly.federation.runs import Plan
 from tests.federation.journal.worlds import CHANNELS, coordinated, digest, service_of, write_tables
-
-from .flower_in_process import InProcess
 
 NODES = {name: number for number, name in enumerate(CHANNELS, 101)}
 HISTOGRAM = Plan(protocol="histogram", settings={"categories": ["north", "south"], "scale": 8.0}, hours=3)

@@ -54,7 +54,9 @@ def test_a_program_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
         "child = Child('x', [sys.executable, '-c', 'import time; time.sleep(600)'], environment=os.environ, log=Path(sys.argv[1]))\n"
         "print(child.pid, flush=True)\ntime.sleep(600)\n"
     )
-    starter = subprocess.Popen([sys.executable, "-c", script, tmp_path / "log"], stdout=subprocess.PIPE, text=True)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path / "log"], stdout=subprocess.PIPE, text=True
+    )
     assert starter.stdout is not None
     pid = int(starter.stdout.readline())
     time.sleep(1.0)  # until the leash is on
@@ -64,12 +66,20 @@ def test_a_program_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
     until(lambda: not alive(pid))
 
 
-def test_flower_works_offline_and_is_named_when_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flower_works_offline_and_is_named_when_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = flower_environment(tmp_path)
-    assert {environment[f"FLWR_{name}"] for name in ("DISABLE_UPDATE_CHECK", "DISABLE_RUNTIME_DEPENDENCY_INSTALLATION")} == {"1"}
+    assert {
+        environment[f"FLWR_{name}"]
+        for name in ("DISABLE_UPDATE_CHECK", "DISABLE_RUNTIME_DEPENDENCY_INSTALLATION")
+    } == {"1"}
     assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(DeploymentError, match=r"program='flower-nothing' must be installed; install it with: .*dayfly\[federation\]"):
+    with pytest.raises(
+        DeploymentError,
+        match=r"program='flower-nothing' must be installed; install it with: .*dayfly\[federation\]",
+    ):
         flower_program("flower-nothing")
 
 

@@ -18,7 +18,7 @@ import yaml
 from dayfly.federation.deployed.demo_world import DemoWorld, area_under_curve, logistic_scores
 from dayfly.federation.deployed.folders import ServerFolder
 from dayfly.federation.deployed.processes import free_port
-from dayfly.federation.deployed.run_folder import RunFolder
+from dayfly.federation.deployed.run_folder import RunFolder, with_alignment
 from dayfly.federation.deployed.serving import Channel, Server, now_ms
 from dayfly.federation.deployed.setting_up import set_up, spent
 from dayfly.federation.runs.seats import Progress
@@ -91,10 +91,14 @@ def demonstrate(
                 "return_within_seconds": 60,
             },
         }
-        results, path, seconds = {}, list[Progress](), {"start": time.monotonic() - began}
+        path, seconds = list[Progress](), {"start": time.monotonic() - began}
         for name, plan in plans.items():
             run = RunFolder.make(
-                server, name, yaml.safe_dump(plan).encode(), random_bytes=secrets.token_bytes, now_ms=now_ms()
+                server,
+                name,
+                yaml.safe_dump(plan, sort_keys=False).encode(),
+                random_bytes=secrets.token_bytes,
+                now_ms=now_ms(),
             )
 
             def shown(step: Progress, waiting: str = waits[name]) -> None:
@@ -102,23 +106,22 @@ def demonstrate(
                 told(Told(line(step), waiting))
 
             begun = time.monotonic()
-            results[name] = link.commands.follow(run, shown=shown, alive=alive)
+            link.commands.follow(run, shown=shown, alive=alive)
             seconds[name] = time.monotonic() - begun
         told(Told("training is over", "processes to end"))
-    return _judged(root, world, server, results, path, seconds)
+    return _judged(root, world, server, run, path, seconds)
 
 
 def _judged(
     root: Path,
     world: DemoWorld,
     server: ServerFolder,
-    results: Mapping[str, Mapping[str, Any]],
+    run: RunFolder,
     path: list[Progress],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    aligned = {name: results["align"][name] for name in ("alignment", "universe", "purpose")}
-    steps = sum(1 for step in path if step.get("step") == "release") - 1
-    spec = msgspec.convert({**world.plan(steps=steps), **aligned}, VerticalPlan).spec
+    spec = msgspec.convert(with_alignment(server, run.plan).settings, VerticalPlan).spec
+    steps = spec.steps
     with np.load(server.runs / "train" / "model.npz") as saved:
         weights = saved["weights"]
     labels = world.testing_labels

@@ -32,7 +32,7 @@ from dayfly.federation.wire import SERVER
 from dayfly.privacy.errors import DayflyError
 from dayfly.privacy.noise import OpenDpNoise
 
-__all__ = ["SERVER_HOME", "Connection", "RunFolder", "run_from_folder"]
+__all__ = ["SERVER_HOME", "Connection", "RunFolder", "run_from_folder", "with_alignment"]
 
 SERVER_HOME: Final = "DAYFLY_FEDERATION_SERVER"
 """Environment variable with the server's folder."""
@@ -216,7 +216,7 @@ def run_from_folder(home: Path, name: str, transport: Callable[[Connection], Gri
 
 
 def _run(server: ServerFolder, folder: RunFolder, transport: Callable[[Connection], Grid]) -> None:
-    plan, begun = _with_alignment(server, folder.plan), folder.begun
+    plan, begun = with_alignment(server, folder.plan), folder.begun
     identity, key = read_identity(server.keys / "identity.key", SERVER)
     cards = Cards(server.cards)
     protocol = protocol_named(plan.protocol)
@@ -265,8 +265,16 @@ def _run(server: ServerFolder, folder: RunFolder, transport: Callable[[Connectio
         listener.end(run)
 
 
-def _with_alignment(server: ServerFolder, plan: Plan) -> Plan:
-    """The plan with the settings that its alignment's result gives."""
+def with_alignment(server: ServerFolder, plan: Plan) -> Plan:
+    """The plan with the settings that its alignment's result gives.
+
+    Args:
+        server: Where both are run.
+        plan: As it was written.
+
+    Raises:
+        DeploymentError: the alignment has no result.
+    """
     if plan.alignment is None:
         return plan
     found = RunFolder(server.runs / plan.alignment).result()

@@ -418,8 +418,11 @@ def _lasting_cause(name: str, said: str) -> str | None:
             f"party={name!r} must trust the SuperLink's certificate, but it is not of tls/ca.crt; copy the server's tls/ca.crt, and find"
             " out who answers there"
         )
-    if "unauthenticated" in low or "not registered" in low or "not authenticated" in low or "401" in low:
-        return f"party={name!r} must be registered with the SuperLink, but its node key is not; send its card to the server's operator"
+    if "failed to activate supernode" in low:
+        return (
+            f"party={name!r} must be registered with the SuperLink, but it does not take its node key; send its card to the server's operator,"
+            " and see that no other SuperNode has this key"
+        )
     if "address already in use" in low:
         return f"party={name!r} must have a free port for its SuperNode; pass another --port"
     return None

@@ -75,7 +75,7 @@ class FlowerGrid:
         parcel: Callable[[str, bytes], bytes] = lambda _, request: request,
         liveness: Liveness,
         most_seconds: float = 300.0,
-        poll_seconds: float = 0.1,
+        poll_seconds: float = 0.25,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
