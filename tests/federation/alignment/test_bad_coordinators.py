@@ -326,3 +326,21 @@ def test_the_hashs_key_needs_all_bundles() -> None:
     assert party._group is not None
     with pytest.raises(Refused, match="key=<none> needs a share of every channel; send the bundles"):
         _ = party._group.hash_key
+
+
+def test_a_piece_beyond_the_last_is_refused() -> None:
+    run, _ = after("blind")
+    with pytest.raises(Refused, match="piece=1 must be 1 of 1; ask for each once, in order"):
+        run.parties["shop"]._answer("blind", encode(BlindRequest(1)))
+
+
+@pytest.mark.parametrize("size", [31, 33, 32 * 2**17 + 32])
+def test_a_piece_of_another_length_is_refused_even_where_the_coordinator_looks_away(size: int) -> None:
+    run, _ = after("blind")
+    market = run.parties["market"]._group
+    assert market is not None
+    sealed = market.seals.seal("shop", (1, 0, 0), bytes(size))
+    with pytest.raises(
+        BadMessage, match=f"party='market' must send at most 131072 points of 32 bytes, not {size} bytes"
+    ):
+        run.parties["shop"]._answer("hop", encode(HopRequest("app", 0, sealed)))
