@@ -9,6 +9,7 @@ from mpmath import mpf
 
 from dayfly.federation.errors import InvalidSetting
 from dayfly.federation.noise_shares import NoiseShares, loss_of_sum, ripple
+from dayfly.federation.vertical import ChannelColumns, agree, plan_noise
 from dayfly.privacy.noise import OpenDpNoise
 from tests.oracles.dp_noise_shares import exact_rho, precise, span
 
@@ -40,9 +41,7 @@ def test_the_ripple_is_no_smaller_than_that_of_the_exact_law_and_not_much_larger
     exact, claimed = span(variance, shares), precise(ripple(variance, shares))
     assert exact <= claimed
     if shares == 2:
-        assert claimed <= exact * mpf(2) ** (
-            1 + variance * Fraction(1, 4) + 1
-        )  # 14 for 14.24 bits, and 5 for 4
+        assert claimed <= exact * mpf(2) ** (variance / 4 + 2)  # 14 for 14.24 bits, 5 for 4
 
 
 def test_moved_coordinates_alone_add_ripple() -> None:
@@ -85,3 +84,22 @@ def test_settings_without_room_or_noise_are_refused() -> None:
     shares.check_room(room - 1, parties=4)
     with pytest.raises(InvalidSetting, match="must leave room below 2\\^63 for the noise of 4 parties"):
         shares.check_room(room, parties=4)
+
+
+def test_fewer_than_none_colluding_would_thin_the_noise_and_is_refused_everywhere() -> None:
+    with pytest.raises(InvalidSetting, match="colluding=-1 must be at least 0"):
+        NoiseShares.among(Fraction(100), members=3, colluding=-1)
+    columns = [ChannelColumns(name, (f"{name}_x",), ((0.0, 1.0),), 1.0) for name in ("app", "shop")]
+    for colluding, cause in ((-1, "colluding=-1 must be at least 0"), (2, "honest=0 must be at least 1")):
+        noise = plan_noise(Fraction(1), Fraction(1, 10**6), 1, colluding=colluding)
+        with pytest.raises(InvalidSetting, match=cause):
+            agree(
+                columns,
+                label="y",
+                label_channel="shop",
+                alignment=bytes(16),
+                universe=20_000,
+                purpose="joint-model",
+                noise=noise,
+                steps=1,
+            )
