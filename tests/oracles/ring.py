@@ -12,7 +12,8 @@ def gram(left: Matrix, right: Matrix, found: Matrix) -> list[list[int]]:
     """`found + left' right`."""
     return [
         [
-            (found[p][q] + sum(first[p] * second[q] for first, second in zip(left, right, strict=True))) % RING
+            (found[p][q] + sum(first[p] * second[q] for first, second in zip(left, right, strict=True)))
+            % RING
             for q in range(len(found[p]))
         ]
         for p in range(len(found))

@@ -34,8 +34,9 @@ class Columns:
 
     @property
     def filled(self) -> Floats:
-        """With the middle of the bounds where the channel lacks the customer: what the joint model makes of them."""
-        return np.where(self.present[:, None], self.values, np.array(self.bounds).mean(axis=1))
+        """Cut at the bounds, and in their middle where the channel lacks the customer: the columns that all models here are of."""
+        low, high = np.array(self.bounds).T
+        return np.where(self.present[:, None], np.clip(self.values, low, high), (low + high) / 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,13 +80,13 @@ def bank_marketing(root: Path) -> VerticalWorld:
     channels = {
         "client": _columns(
             table,
-            {"age": (18, 95), "balance": (-10_000, 110_000)},
+            {"age": (18, 95), "balance": (-5_000, 25_000)},
             ("job", "marital", "education", "default", "housing", "loan"),
         ),
         "contact": _columns(
-            table, {"day": (1, 31), "duration": (0, 5_000), "campaign": (1, 64)}, ("contact", "month")
+            table, {"day": (1, 31), "duration": (0, 1_200), "campaign": (1, 12)}, ("contact", "month")
         ),
-        "history": _columns(table, {"pdays": (-1, 900), "previous": (0, 300)}, ("poutcome",)),
+        "history": _columns(table, {"pdays": (-1, 400), "previous": (0, 10)}, ("poutcome",)),
     }
     return VerticalWorld(
         "bank_marketing", channels, "contact", np.array([one == "yes" for one in table["y"]], np.float64)
@@ -99,8 +100,8 @@ _CREDIT: Final[dict[str, tuple[float, float]]] = {
     "MARRIAGE": (0, 3),
     "AGE": (18, 100),
     **{f"PAY_{month}": (-2, 9) for month in (0, 2, 3, 4, 5, 6)},
-    **{f"BILL_AMT{month}": (-1e6, 2e6) for month in range(1, 7)},
-    **{f"PAY_AMT{month}": (0, 2e6) for month in range(1, 7)},
+    **{f"BILL_AMT{month}": (-1e5, 5e5) for month in range(1, 7)},
+    **{f"PAY_AMT{month}": (0, 1e5) for month in range(1, 7)},
 }
 
 

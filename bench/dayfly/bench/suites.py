@@ -32,6 +32,7 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
     "federation": (
         "federation_case",
         "federation_alignment_case",
+        "federation_vertical_case",
         "federation_flower_case",
     ),
 }

@@ -108,7 +108,7 @@ def test_noise_has_the_variance_that_is_stated() -> None:
     shares = spec.shares(noise.cross, spec.cross_l2_squared)
     variance = 3.0 * float(shares.share_scale**2)
     statistic = float(np.sum(errors**2)) / variance
-    low, high = stats.chi2.ppf([1e-6, 1 - 1e-6], len(errors))
+    low, high = (float(stats.chi2.ppf(tail, len(errors))) for tail in (1e-6, 1 - 1e-6))
     assert low < statistic < high
     # were one channel's share left out, or counted twice, the variance would be 2/3 or 5/3 of it
     assert opened[0].moments.cross_deviation == pytest.approx(variance**0.5 / 4096 / 2, rel=1e-6)

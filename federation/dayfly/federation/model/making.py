@@ -86,6 +86,12 @@ def _vertical_card(
             "The loss counts all rows of a customer in all channels; it holds toward everybody if the dealer colludes with no channel, channels follow"
             f" the protocol, and at most {spec.noise.colluding} of them tell others their noise."
         )
+        blind = fit.moments.blind.shape[1]
+        if blind:
+            notes.append(
+                f"In {blind} of {spec.size} directions the features' spread is not told from the noise: coefficients are drawn to zero there, and standard"
+                " errors widened."
+            )
         if spec.universe < LEAST_PRIVATE_ROWS:
             notes.append(
                 f"Trained with noise on fewer than {LEAST_PRIVATE_ROWS} rows: noise that hides one customer among so few hides the model, too;"

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from dayfly.federation.errors import NotEstimable
+from dayfly.federation.errors import NotConverged, NotEstimable
 from dayfly.federation.noise_shares import NoiseShares
-from dayfly.federation.vertical.polynomial import integers
+from dayfly.federation.vertical.polynomial import EVERYWHERE, integers, largest_residual
 from dayfly.federation.vertical.spec import VerticalSpec
 from dayfly.federation.vertical.tasks import StepTask
 from dayfly.privacy.accounting import ZcdpLoss
@@ -33,11 +33,18 @@ __all__ = [
 Floats = NDArray[np.float64]
 _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(31)
 _DEPENDENT: Final = 1e-9
-_REACH: Final = 4.0  # standard deviations of a partial score that its limit leaves untouched
+_EVERYWHERE: Final = (
+    1e-4,
+    1e-3,
+    EVERYWHERE,
+    0.2,
+    1.0,
+)  # without noise nothing depends on the residual's bound
+_REACH: Final = 3.5  # standard deviations of a partial score that its limit leaves untouched
 
 
-_REPLICATES: Final = 400
-_FLOOR = 1.0
+_REPLICATES: Final = 100
+_LEAST_SLOPE: Final = 0.02  # of the inverse link, on average: flatter ones make steps that lead anywhere
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +78,7 @@ class Moments:
         gram_deviation: Standard deviation of the noise on each entry of `gram`, from all channels' shares.
         cross_deviation: Of that on each number of `cross`.
         floor: Least eigenvalue of `gram` that is told from noise; smaller ones are raised to it.
+        blind: float64 (size, k): directions of these, in which next to nothing is known.
     """
 
     gram: Floats
@@ -80,6 +88,7 @@ class Moments:
     gram_deviation: float
     cross_deviation: float
     floor: float
+    blind: Floats
 
     @classmethod
     def of(cls, spec: VerticalSpec, words: NDArray[np.uint64]) -> "Moments":
@@ -101,20 +110,15 @@ class Moments:
         gram = _labelled(spec, gram, rows / spec.universe)
         if spec.noise is None:
             _check_independent(spec, gram)
-            return cls(gram, cross, square, rows, 0.0, 0.0, 0.0)
+            return cls(gram, cross, square, rows, 0.0, 0.0, 0.0, np.zeros((size, 0)))
         bits = spec.precision.row_bits
         deviation = summed_deviation(spec, spec.shares(spec.noise.gram, spec.gram_l2_squared), 2 * bits)
         cross_deviation = summed_deviation(spec, spec.shares(spec.noise.cross, spec.cross_l2_squared), bits)
-        floor = _FLOOR * deviation * size**0.5
-        return cls(
-            _raised(gram, floor),
-            cross,
-            square,
-            rows,
-            deviation,
-            cross_deviation / (spec.label_unit * half),
-            floor,
-        )
+        floor = deviation * size**0.5
+        cross_deviation /= spec.label_unit * half
+        values, vectors = np.linalg.eigh(gram)
+        blind = np.asarray(vectors[:, values < floor], np.float64)
+        return cls(_raised(gram, floor), cross, square, rows, deviation, cross_deviation, floor, blind)
 
     def spread(self, spec: VerticalSpec, weights: Floats, columns: slice) -> tuple[float, float]:
         """Mean and standard deviation of a partial score over the labelled rows, without the intercept."""
@@ -156,6 +160,7 @@ def information_of(spec: VerticalSpec, gram: Floats, rows: float, weights: Float
     score = expit(float(mean @ weights) + deviation * _NODES)
     slope = score * (1 - score) * _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
     flat, first, second = (float(slope @ part) for part in (np.ones_like(_NODES), _NODES, _NODES**2 - 1))
+    flat, second = max(flat, _LEAST_SLOPE), max(second, -flat / 2)
     mixed = np.outer(mean, along) * first / deviation
     return np.asarray(
         rows * (flat * gram / rows + mixed + mixed.T + second * np.outer(along, along) / deviation**2)
@@ -184,10 +189,34 @@ def step_task(spec: VerticalSpec, moments: Moments, weights: Floats, step: int) 
         coefficients: Sequence[int] = (round(offset * 2.0**bits.residual_bits), 1 << slope)
     else:
         mean, deviation = moments.spread(spec, weights, slice(0, spec.size))
-        coefficients = integers(
-            offset, mean, deviation, limit=limit, score_bits=bits.score_bits, bits=bits.residual_bits
-        )
+        coefficients = _cubic(spec, offset, mean, deviation, limit)
     return StepTask(step, tuple(weights.tolist()), tuple(limits), tuple(coefficients))
+
+
+def _cubic(spec: VerticalSpec, offset: float, mean: float, deviation: float, limit: float) -> tuple[int, ...]:
+    """The cubic that gives rare scores the least weight with which no residual leaves its room."""
+    bits = spec.precision
+    unit = 1 << bits.residual_bits
+    for everywhere in _EVERYWHERE:
+        if spec.noise is not None and everywhere < EVERYWHERE:
+            continue
+        found = integers(
+            offset,
+            mean,
+            deviation,
+            limit=limit,
+            score_bits=bits.score_bits,
+            bits=bits.residual_bits,
+            everywhere=everywhere,
+        )
+        if (
+            largest_residual(found, round(limit * 2.0**bits.score_bits), (0, unit))
+            <= unit << spec.residual_room
+        ):
+            return found
+    raise NotConverged(
+        f"scores up to {limit:.2g} must be smaller; the labels may be separable, or the noise too large"
+    )
 
 
 def step_size(spec: VerticalSpec, step: int) -> float:
@@ -210,7 +239,9 @@ def covariance_of(
     """Covariance of the weights: mean square error of the same steps, done again with other samples and other noise.
 
     Taken as true are the final weights, and second moments as opened. Each
-    replicate draws a sample's score, and the noise of every release; the model is taken to be right (no sandwich).
+    replicate draws a sample's score, and the noise of every release; the model is taken to be right (no sandwich). Where second moments are not told
+    from noise, weights hardly leave zero, whatever is true; there a variance is added as if the score's part in that direction had a standard
+    deviation of 1 over the customers.
 
     Args:
         spec: As agreed.
@@ -233,7 +264,8 @@ def covariance_of(
     if spec.noise is None:
         return np.asarray(sampling, np.float64)
     errors = np.stack(list(_replicates(spec, moments, weights, releases, information * variance)))
-    return np.asarray(errors.T @ errors / len(errors), np.float64)
+    unknown = moments.blind @ moments.blind.T * (moments.rows / moments.floor)
+    return np.asarray(errors.T @ errors / len(errors) + unknown, np.float64)
 
 
 def _replicates(

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Final, Literal
 
 from dayfly.federation.errors import InvalidSetting
-from dayfly.federation.vertical.spec import ChannelColumns, NoisePlan, Precision, VerticalSpec
+from dayfly.federation.vertical.spec import ChannelColumns, NoisePlan, Precision, VerticalSpec, residual_room
 from dayfly.privacy.accounting import rho_of_epsilon_delta
 
 __all__ = ["LEAST_PRIVATE_ROWS", "agree", "plan_noise", "precision_for"]
@@ -39,7 +39,7 @@ def precision_for(
         InvalidSetting: there are too many rows.
     """
     row_bits = _EXACT_ROW_BITS if exact else _ROW_BITS
-    room = 1 if family == "logistic" else 3
+    room = residual_room(family, exact=exact)
     score_bits = _SCORE_BITS if family == "logistic" else _ROW_BITS  # no cube, no need to save bits
     residual_bits = min(_RING_BITS - universe.bit_length() - row_bits - room, _MOST_RESIDUAL_BITS)
     if residual_bits < 3 * _SCORE_BITS + 8:

@@ -11,16 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-__all__ = ["MOST_SCORES", "integers", "largest_residual", "value"]
+__all__ = ["EVERYWHERE", "MOST_SCORES", "integers", "largest_residual", "value"]
 
 Floats = NDArray[np.float64]
 MOST_SCORES: Final = 1 << 18
 """Largest limit of a score, in integers."""
 _DEGREE: Final = 3
 _POINTS: Final = 401
-_EVERYWHERE: Final = (
-    0.02  # weight of scores that hardly occur: they bound the residual, and with it the noise
-)
+EVERYWHERE: Final = 0.02
+"""Weight of scores that hardly occur: they bound the residual, and with it the noise."""
 
 
 def value(coefficients: Sequence[int], score: int) -> int:
@@ -44,7 +43,14 @@ def largest_residual(coefficients: Sequence[int], limit: int, labels: tuple[int,
 
 
 def integers(
-    offset: float, mean: float, deviation: float, *, limit: float, score_bits: int, bits: int
+    offset: float,
+    mean: float,
+    deviation: float,
+    *,
+    limit: float,
+    score_bits: int,
+    bits: int,
+    everywhere: float = EVERYWHERE,
 ) -> tuple[int, ...]:
     """A cubic in integers near sigmoid(offset + t), for integer scores t 2^-score_bits, in units of 2^-bits.
 
@@ -59,6 +65,7 @@ def integers(
         limit: Largest score.
         score_bits: Binary places of a score.
         bits: Binary places of the value.
+        everywhere: Weight of scores that hardly occur, beside 1 for the usual ones.
     """
     grid = np.linspace(-limit, limit, _POINTS)
     normal = np.exp(-0.5 * ((grid - mean) / deviation) ** 2)
@@ -66,7 +73,7 @@ def integers(
     design = np.vander(grid, _DEGREE + 1, increasing=True)
     exact = expit(offset + grid)
     moments = np.stack([normal, normal * grid])
-    weight = normal / normal.max() + _EVERYWHERE
+    weight = normal / normal.max() + everywhere
     # Least squares under two linear conditions: the solution of the conditions for their multipliers, too.
     left = np.block(
         [[design.T * weight @ design, (moments @ design).T], [moments @ design, np.zeros((2, 2))]]

@@ -164,6 +164,8 @@ class ScoringParty:
         self._desk: Final = Desk(identity, identities, run=run)
         self._expected = "hello"
         self._scores: Floats | None = None
+        self.sums: NDArray[np.int64] = np.zeros(0, np.int64)
+        """All that the acting channel opened, int64 (universe,): the others' sums in bands, 0 in rows that are not its customers."""
 
     @property
     def name(self) -> str:
@@ -283,8 +285,8 @@ class ScoringParty:
             total += shares[name] + own_mask * partial[name]
         here = self._rows.taking_part
         found = np.full(len(here), np.nan)
-        sums = total.view(np.int64)[self._rows.positions[here]]
-        found[here] = sums * spec.band + self._own[here] + spec.intercept
+        self.sums = total.view(np.int64)
+        found[here] = self.sums[self._rows.positions[here]] * spec.band + self._own[here] + spec.intercept
         self._scores = found
         self._expected = "ended"
         return _Done(self.name)

@@ -21,7 +21,15 @@ from dayfly.federation.wire import SERVER
 from dayfly.privacy.accounting import ZcdpLoss, gaussian_scale
 from dayfly.privacy.accounting.rounding import sqrt_up
 
-__all__ = ["INTERCEPT", "ChannelColumns", "NoisePlan", "Precision", "VerticalSpec", "decode_spec"]
+__all__ = [
+    "INTERCEPT",
+    "ChannelColumns",
+    "NoisePlan",
+    "Precision",
+    "VerticalSpec",
+    "decode_spec",
+    "residual_room",
+]
 
 INTERCEPT: Final = "(intercept)"
 _RING_BITS: Final = 62
@@ -129,7 +137,7 @@ class VerticalSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     @property
     def residual_room(self) -> int:
         """Bits that a residual may have before its binary point."""
-        return 1 if self.family == "logistic" else 3
+        return residual_room(self.family, exact=self.noise is None)
 
     @property
     def label_unit(self) -> int:
@@ -220,8 +228,11 @@ class VerticalSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
         Raises:
             InvalidSetting: too many may collude, or the noise does not fit the ring.
         """
-        honest = len(self.channels) - self._noise().colluding
-        shares = NoiseShares(gaussian_scale(l2_squared, Fraction(*rho)), honest)
+        shares = NoiseShares.among(
+            gaussian_scale(l2_squared, Fraction(*rho)),
+            members=len(self.channels),
+            colluding=self._noise().colluding,
+        )
         shares.check_room(self.universe * sqrt_up(l2_squared).__ceil__(), parties=len(self.channels))
         return shares
 
@@ -328,6 +339,11 @@ def _check_numbers(spec: VerticalSpec) -> None:
         raise InvalidSetting(
             f"precision={bits} must leave room for the sum over {spec.universe} rows in 64 bits; lower residual_bits"
         )
+
+
+def residual_room(family: Family, *, exact: bool) -> int:
+    """Bits of a residual before its binary point: it is a bit above 1 in size, but where a cubic may be far off, or a score has no link."""
+    return 1 if family == "logistic" and not exact else 3
 
 
 def decode_spec(data: bytes) -> VerticalSpec:
