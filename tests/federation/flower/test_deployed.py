@@ -86,11 +86,12 @@ class Client:
 
     def start(self) -> "Client":
         command = "from dayfly.engine.cli import main; main()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", command, "federate", "client", str(self.home)],
-            stdout=subprocess.DEVNULL,
-            stderr=(self.home / "said").open("ab"),
-        )
+        with (self.home / "said").open("ab") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", command, "federate", "client", str(self.home)],
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+            )
         return self
 
     def kill(self) -> None:

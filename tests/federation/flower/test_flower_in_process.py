@@ -153,8 +153,12 @@ def test_a_dead_channel_is_decided_within_ten_seconds_and_a_slow_one_is_waited_f
 
     flower.swallow = lambda message: message.metadata.dst_node_id == NODES["shop"]
     signs.last["shop"] = began = clock.now
+    sent = grid.messages
     grid.ask(dict.fromkeys(CHANNELS, b"y"))
     assert clock.now - began <= 10.5
+    for _ in range(5):  # nothing queues up for who is dead
+        assert isinstance(grid.ask({"shop": b"z"})["shop"], Failure)
+    assert grid.messages == sent + 3
 
 
 def test_a_channel_that_lives_but_never_answers_is_lost_in_the_end(echoes: dict[int, dict[str, str]]) -> None:

@@ -122,7 +122,7 @@ def _judged(
 ) -> dict[str, Any]:
     spec = msgspec.convert(with_alignment(server, run.plan).settings, VerticalPlan).spec
     steps = spec.steps
-    with np.load(server.runs / "train" / "model.npz") as saved:
+    with np.load(server.runs / "train" / "arrays.npz") as saved:
         weights = saved["weights"]
     labels = world.testing_labels
 

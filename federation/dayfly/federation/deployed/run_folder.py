@@ -2,7 +2,7 @@
 
 ::
 
-    runs/NAME/  plan.yaml  run.json  journal/  progress.jsonl  pid  result.json  model.npz  error.json
+    runs/NAME/  plan.yaml  run.json  journal/  progress.jsonl  pid  result.json  arrays.npz  model/  error.json
 
 `result.json` and `error.json` appear whole. A run with neither whose process is gone was killed: starting it again goes on with it. So
 does a run with an `error.json` that says `resumable`.
@@ -10,6 +10,7 @@ does a run with an `error.json` that says `resumable`.
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from dayfly.federation.deployed.pulse import PulseListener
 from dayfly.federation.errors import DeploymentError
 from dayfly.federation.grid import Grid
 from dayfly.federation.journal import Journal, JournalHead, journal_secret, sweep
+from dayfly.federation.model import save_model
 from dayfly.federation.runs.running import Plan, coordinate
 from dayfly.federation.runs.seats import Outcome, Progress, protocol_named
 from dayfly.federation.runs.tickets import Ticket, Tickets, checked_until
@@ -88,6 +90,17 @@ class RunFolder:
         self.path: Final = path
 
     @classmethod
+    def named(cls, server: ServerFolder, name: str) -> "RunFolder":
+        """The folder of a run's name.
+
+        Raises:
+            DeploymentError: the name cannot be one; it would lead elsewhere.
+        """
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise DeploymentError(f"run={name!r} must be letters, digits, - and _; choose another name")
+        return cls(server.runs / name)
+
+    @classmethod
     def make(
         cls,
         server: ServerFolder,
@@ -103,9 +116,7 @@ class RunFolder:
             DeploymentError: there is a run of this name with another plan, or the name cannot be one.
             InvalidSetting: the plan's hours are out of range.
         """
-        if not name.replace("-", "").replace("_", "").isalnum():
-            raise DeploymentError(f"run={name!r} must be letters, digits, - and _; choose another name")
-        folder = cls(server.runs / name)
+        folder = cls.named(server, name)
         if folder.path.exists():
             if (folder.path / "plan.yaml").read_bytes() != plan:
                 raise DeploymentError(
@@ -166,12 +177,15 @@ class RunFolder:
 
     def write_outcome(self, outcome: Outcome) -> None:
         """The result, first its arrays."""
-        arrays = self.path / "model.npz.new"
+        arrays = self.path / "arrays.npz.new"
         with arrays.open("wb") as file:
             np.savez(file, allow_pickle=False, **outcome.arrays)
             file.flush()
             os.fsync(file.fileno())
-        arrays.replace(self.path / "model.npz")
+        arrays.replace(self.path / "arrays.npz")
+        if outcome.model is not None:
+            shutil.rmtree(self.path / "model", ignore_errors=True)  # of a process that was killed here
+            save_model(outcome.model, self.path / "model")
         _replace(
             self.path / "result.json", msgspec.json.format(msgspec.json.encode(outcome.document), indent=2)
         )
@@ -201,7 +215,9 @@ def run_from_folder(home: Path, name: str, transport: Callable[[Connection], Gri
         DayflyError: the run stopped; `error.json` says the same.
     """
     server = ServerFolder(home)
-    folder = RunFolder(server.runs / name)
+    folder = RunFolder.named(server, name)
+    if not folder.path.is_dir():
+        raise DeploymentError(f"run={name!r} must be prepared by `dayfly federate run`; it is not")
     if folder.result() is not None:
         return
     folder.write_pid()
@@ -277,7 +293,7 @@ def with_alignment(server: ServerFolder, plan: Plan) -> Plan:
     """
     if plan.alignment is None:
         return plan
-    found = RunFolder(server.runs / plan.alignment).result()
+    found = RunFolder.named(server, plan.alignment).result()
     if found is None or found.get("protocol") != "align":
         raise DeploymentError(
             f"alignment={plan.alignment!r} must be a run of the protocol align that has a result; run it first"

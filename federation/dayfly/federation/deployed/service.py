@@ -7,6 +7,7 @@ Precondition: the socket's folder lets nobody else in (0700); one service per ho
 
 import logging
 import os
+import re
 import socket
 import socketserver
 import threading
@@ -42,6 +43,7 @@ __all__ = ["ChannelService", "SocketServer"]
 
 _LOG: Final = logging.getLogger(__name__)
 _DONE: Final = ".done"
+_NAME: Final = re.compile(r"(?P<until>\d+)-(?P<run>[0-9a-f]+)(?P<done>\.done)?")
 
 
 class ChannelService:
@@ -206,13 +208,13 @@ class ChannelService:
         """Runs that are over by their ticket, and the marks of those that ended before it."""
         now_ms = self._now_ms()
         for path in sorted(self._folder.glob("*-*")):
-            until, _, rest = path.name.partition("-")
-            if not until.isdigit() or int(until) > now_ms:
+            named = _NAME.fullmatch(path.name)
+            if named is None or int(named["until"]) > now_ms:
                 continue
-            if rest.endswith(_DONE):
+            if named["done"]:
                 path.unlink()
                 continue
-            run = bytes.fromhex(rest)
+            run = bytes.fromhex(named["run"])
             held = self._runs.pop(run, None)
             if held is not None:
                 held[0].close()

@@ -105,30 +105,56 @@ class FlowerGrid:
         unknown = sorted(set(requests) - set(self._nodes))
         if unknown:
             raise InvalidSetting(f"requests to {unknown} must be to parties of the grid, {self.parties()}")
-        waiting = self._push(requests, requests)
         began = self._monotonic()
         found: dict[str, bytes | Failure] = {}
-        while True:
+        for party in requests:
+            lost = self._lost(party, 0.0, timeout_seconds)
+            if (
+                lost is not None
+            ):  # a message to who is known to be dead would only wait in a queue, and the next one behind it
+                found[party] = lost
+        waiting = self._push(requests, [party for party in requests if party not in found])
+        while waiting:
             for message in self._grid.pull_messages(list(waiting)):
                 under_way = waiting.pop(message.metadata.reply_to_message_id, None)
                 if under_way is not None:
                     found[under_way.party] = _opened(under_way.party, message)
-            waited = self._monotonic() - began
-            for number, under_way in list(waiting.items()):
-                lost = self._lost(under_way.party, waited, timeout_seconds)
-                if lost is not None or under_way.party in found:
-                    del waiting[number]
-                    if lost is not None:
-                        found.setdefault(under_way.party, lost)
-                elif under_way.starts != (starts := self._liveness.starts(under_way.party)):
-                    under_way.starts = starts
-                    waiting |= self._push(requests, [under_way.party])
-            if not waiting:
-                return found
-            self._sleep(self._poll_seconds)
+            waiting = self._still_waiting(
+                requests, waiting, found, self._monotonic() - began, timeout_seconds
+            )
+            if waiting:
+                self._sleep(self._poll_seconds)
+        return found
+
+    def _still_waiting(
+        self,
+        requests: Mapping[str, bytes],
+        waiting: Mapping[str, _Waiting],
+        found: dict[str, bytes | Failure],
+        waited: float,
+        timeout_seconds: float,
+    ) -> dict[str, _Waiting]:
+        """Messages of parties that are neither heard nor lost; those of parties that began again are sent again."""
+        kept: dict[str, _Waiting] = {}
+        again: list[str] = []
+        for number, under_way in waiting.items():
+            party = under_way.party
+            if party in found:
+                continue
+            lost = self._lost(party, waited, timeout_seconds)
+            if lost is not None:
+                found[party] = lost
+                continue
+            kept[number] = under_way
+            if under_way.starts != (starts := self._liveness.starts(party)):
+                under_way.starts = starts
+                again.append(party)
+        return kept | self._push(requests, again)
 
     def _push(self, requests: Mapping[str, bytes], parties: Iterable[str]) -> dict[str, _Waiting]:
         named = sorted(parties)
+        if not named:
+            return {}
         messages = [
             Message(
                 RecordDict({RECORD: ConfigRecord({"parcel": self._parcel(party, requests[party])})}),

@@ -12,6 +12,7 @@ from dayfly.federation.accounting import ReleaseBudget
 from dayfly.federation.errors import InvalidSetting
 from dayfly.federation.grid import Party
 from dayfly.federation.identity import Identities, SigningIdentity
+from dayfly.federation.model import JointModel
 from dayfly.federation.runs.data import ChannelData
 from dayfly.federation.wire import Caller
 from dayfly.privacy.noise import NoiseSource
@@ -121,10 +122,12 @@ class Outcome:
     Attributes:
         document: JSON values.
         arrays: By name; kept beside it, bit for bit.
+        model: With its card, where one was trained.
     """
 
     document: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[np.float64]])
+    model: JointModel | None = None
 
 
 class RunProtocol(Protocol):

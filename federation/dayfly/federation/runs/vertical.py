@@ -1,5 +1,6 @@
 """The protocol `vertical`: channels with different features of aligned customers train one model, with noise on every opened value."""
 
+import datetime as dt
 import math
 from collections.abc import Mapping
 from fractions import Fraction
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dayfly.federation.errors import InvalidSetting
 from dayfly.federation.grid import Party
+from dayfly.federation.model import JointModel, model_of_vertical
 from dayfly.federation.runs.alignment import aligned_rows, customers_of
 from dayfly.federation.runs.seats import Chair, Outcome, Seat
 from dayfly.federation.secagg.messages import decode, encode
@@ -172,16 +174,26 @@ class _Vertical:
             )
 
         fit = train_vertical(chair.caller, plan.spec, random_bytes=chair.random_bytes, shown=shown)
-        return Outcome(_document(plan, fit), {"weights": fit.weights})
+        model = model_of_vertical(
+            fit,
+            run=chair.caller.run,
+            date=dt.datetime.fromtimestamp(chair.began_ms / 1_000, dt.UTC).isoformat(timespec="seconds"),
+            delta=None if plan.epsilon is None else _exact(plan.delta),
+        )
+        arrays = {"weights": fit.weights, "standard_errors": model.standard_errors}
+        return Outcome(_document(plan, fit, model), arrays, model)
 
 
-def _document(plan: VerticalPlan, fit: VerticalFit) -> dict[str, Any]:
+def _document(plan: VerticalPlan, fit: VerticalFit, model: JointModel) -> dict[str, Any]:
     exact = plan.epsilon is None
     return {
         "protocol": "vertical",
         "family": plan.family,
         "label": plan.label,
-        "weights": fit.weights.tolist(),
+        "coefficients": [
+            {"name": one.name, "value": one.value, "standard_error": one.standard_error}
+            for one in model.table
+        ],
         "releases": [
             {
                 "name": release.name,
