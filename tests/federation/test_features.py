@@ -81,6 +81,22 @@ def test_files_give_what_was_written(tmp_path: Path, suffix: str) -> None:
         Features.load("shop", tmp_path / f"missing{suffix}", customer="who")
 
 
+def test_a_table_of_features_is_what_they_were_made_from(tmp_path: Path) -> None:
+    found = arrays(label="bought", labels=[0, 1, 1])
+    path = tmp_path / "features.parquet"
+    pq.write_table(found.table(consent_until=[7, 8, 9]), path)
+    again = Features.load("shop", path, customer="customer", features=["visits", "spend"], label="bought")
+    assert (again.customers, again.names) == (found.customers, found.names)
+    np.testing.assert_array_equal(again.values, found.values)
+    assert pq.read_table(path)["consent_until"].to_pylist() == [7, 8, 9]
+    with pytest.raises(InvalidData, match=r"party='shop' names a column of .* twice"):
+        found.table(spend=[1, 2, 3])
+    with pytest.raises(InvalidData, match=r"party='shop' names a column of .* twice"):
+        found.table(customer="visits")
+    with pytest.raises(InvalidData, match="has 3 customers; each column must have one value for each"):
+        found.table(until=[1, 2])
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 

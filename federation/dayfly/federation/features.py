@@ -201,6 +201,30 @@ class Features:
             )
         return cls(party, kept, names, found.values[found.usable])
 
+    def table(self, *, customer: str = "customer", **columns: ArrayLike) -> pa.Table:
+        """As a table that a channel's settings can name, once it is written to a file.
+
+        Args:
+            customer: Name of the column of identifiers.
+            columns: More columns, one value per customer: until when consents stand, for one.
+
+        Raises:
+            InvalidData: two columns have one name, or a column has not one value per customer.
+        """
+        given: dict[str, ArrayLike] = {customer: np.array(self.customers)}
+        given |= {name: self.values[:, place] for place, name in enumerate(self.names)}
+        if self.label is not None and self.labels is not None:
+            given[self.label] = self.labels
+        given |= columns
+        if len(given) != 1 + len(self.names) + (self.label is not None) + len(columns):
+            raise InvalidData(self.party, f"names a column of {sorted(given)} twice; rename one of them")
+        try:
+            return pa.table({name: np.asarray(values) for name, values in given.items()})
+        except (pa.ArrowInvalid, ValueError):
+            raise InvalidData(
+                self.party, f"has {len(self.customers)} customers; each column must have one value for each"
+            ) from None
+
     def vertical(self) -> VerticalData:
         """For vertical training, in the order of `customers`.
 
