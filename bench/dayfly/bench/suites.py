@@ -33,6 +33,7 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
         "federation_case",
         "federation_alignment_case",
         "federation_vertical_case",
+        "federation_analytics_case",
         "federation_flower_case",
     ),
 }
