@@ -83,6 +83,12 @@ def test_the_bound_of_the_residual_is_reached() -> None:
     )
 
 
+@pytest.mark.parametrize("slope", [5, -5])
+def test_the_ends_of_the_scores_count(slope: int) -> None:
+    assert largest_residual((0, slope), 10, (0, 0)) == 50
+    assert largest_residual((7, slope), 10, (-3, 40)) == 83
+
+
 @pytest.mark.parametrize(("offset", "deviation"), [(-2.0, 0.5), (0.0, 1.0), (1.0, 1.5)])
 def test_over_normal_scores_the_cubic_has_the_sigmoid_s_mean_and_slope(
     offset: float, deviation: float
