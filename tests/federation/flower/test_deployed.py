@@ -159,7 +159,7 @@ def test_a_run_names_the_channel_that_is_not_there(server: Server) -> None:
         server.commands.follow(run, shown=lambda _: None, alive=server.revive)
 
 
-def cause_of(channel: Channel, seconds: float = 60.0) -> str:
+def cause_of(channel: Channel, seconds: float = 180.0) -> str:
     until = time.monotonic() + seconds
     with channel:
         while time.monotonic() < until:

@@ -215,12 +215,12 @@ def test_an_answer_that_is_none_is_no_answer(echoes: dict[int, dict[str, str]]) 
         raise RuntimeError("no memory")
 
     grid, _ = grid_over(flower, clock)
-    flower.app = garbage  # type: ignore[assignment]
+    flower.app = garbage
     heard = grid.ask({"shop": b"x"})["shop"]
     assert isinstance(heard, Failure)
     assert not heard.lost
     assert "sent something that is no answer" in heard.cause
-    flower.app = crash  # type: ignore[assignment]
+    flower.app = crash
     heard = grid.ask({"shop": b"x"})["shop"]
     assert isinstance(heard, Failure)
     assert heard.lost

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,7 +33,7 @@ class SocketGrid:
 
     def __init__(self, sockets: Path) -> None:
         self.sockets = sockets
-        self.parcel = lambda _, frame: frame
+        self.parcel: Callable[[str, bytes], bytes] = lambda _, frame: frame
 
     def parties(self) -> tuple[str, ...]:
         return CHANNELS

@@ -98,6 +98,7 @@ class Child:
         self.name: Final = name
         self.log: Final = log
         with log.open("ab") as output:
+            self._begin: Final = output.tell()
             self._process: Final = subprocess.Popen(  # noqa: S603 - Flower's programs with arguments of ours
                 [sys.executable, str(Path(leash.__file__)), str(os.getpid()), *command],
                 env=dict(environment),
@@ -138,4 +139,10 @@ class Child:
 
     def tail(self, characters: int = 1_500) -> str:
         """The end of what it said."""
-        return self.log.read_text(encoding="utf-8", errors="replace")[-characters:]
+        with self.log.open("rb") as file:
+            file.seek(self._begin)
+            return file.read().decode("utf-8", "replace")[-characters:]
+
+    def said_before(self, words: str) -> bool:
+        """Whether a program with this log ever said so, this one or one before it."""
+        return words in self.log.read_text(encoding="utf-8", errors="replace")

@@ -31,6 +31,10 @@ __all__ = ["Channel", "FlowerCommands", "Server", "ledger_budget", "now_ms"]
 
 _START_SECONDS: Final = 60.0
 _GONE_SECONDS: Final = 3.0
+_AGAIN_SECONDS: Final = 1.0
+_HELD_SECONDS: Final = 100.0
+_SETTLED_SECONDS: Final = 60.0
+_REFUSED, _TAKEN = "Failed to activate SuperNode", "SuperNode ID:"
 _SOCKET_KEY: Final = "dayfly-socket"
 _CONNECTION: Final = "dayfly"
 
@@ -270,6 +274,8 @@ class Channel:
         self.folder: Final = folder
         self._settings: Final = folder.settings
         self._port: Final = port
+        self._node_began = time.monotonic()
+        self._refused_since: float | None = None
         name = self._settings.name
         identity, key = read_identity(folder.keys / "identity.key", name)
         cards = Cards(folder.cards)
@@ -334,11 +340,21 @@ class Channel:
         if self.supernode.running():
             return False
         cause = _lasting_cause(self.name, self.supernode.tail())
-        if cause is not None:
+        if cause is not None and not self._may_pass():
             raise DeploymentError(cause)
         self.supernode.stop()
+        time.sleep(_AGAIN_SECONDS)
+        self._node_began = time.monotonic()
         self.supernode = self._started(self._socket)
         return True
+
+    def _may_pass(self) -> bool:
+        """Whether the SuperLink may take the node later: it holds one that was killed for alive for a minute, and takes no second one."""
+        now = time.monotonic()
+        if self._refused_since is None or now > self._node_began + _SETTLED_SECONDS:
+            self._refused_since = now
+        refused = _REFUSED in self.supernode.tail() and self.supernode.said_before(_TAKEN)
+        return refused and now < self._refused_since + _HELD_SECONDS
 
     def close(self) -> None:
         """Stop; runs go on when it is started again."""
@@ -418,7 +434,7 @@ def _lasting_cause(name: str, said: str) -> str | None:
             f"party={name!r} must trust the SuperLink's certificate, but it is not of tls/ca.crt; copy the server's tls/ca.crt, and find"
             " out who answers there"
         )
-    if "failed to activate supernode" in low:
+    if _REFUSED in said:
         return (
             f"party={name!r} must be registered with the SuperLink, but it does not take its node key; send its card to the server's operator,"
             " and see that no other SuperNode has this key"
