@@ -199,6 +199,22 @@ def test_a_party_that_answers_otherwise_than_before_does_not_go_on(folder: Path)
         party_of(journal).handle(b"two")
 
 
+def test_a_party_that_draws_less_than_before_does_not_go_on_even_if_it_says_the_same(folder: Path) -> None:
+    class Idle(Dice):
+        def handle(self, message: bytes) -> bytes:
+            self.random(4)
+            return message
+
+    class Lazy(Dice):
+        def handle(self, message: bytes) -> bytes:
+            return message
+
+    with journal_of(folder) as journal:
+        party_of(journal, Idle).handle(b"one")
+    with journal_of(folder) as journal, pytest.raises(JournalDiverged, match="must be answered as before"):
+        party_of(journal, Lazy)
+
+
 # --- a coordinator ---------------------------------------------------------------------------------------------------------
 
 
