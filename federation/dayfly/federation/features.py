@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dayfly.engine.window_features import WindowColumns, WindowFeature
 from dayfly.federation.errors import InvalidData
+from dayfly.federation.feature_checks import insist_on_names, insist_on_shapes, insist_on_values
 from dayfly.federation.horizontal import Shard
 from dayfly.federation.runs.data import load_table
 from dayfly.federation.vertical import VerticalData
@@ -59,9 +60,9 @@ class Features:
     labels: Floats | None = None
 
     def __post_init__(self) -> None:
-        _insist_on_names(self)
-        _insist_on_shapes(self)
-        _insist_on_values(self)
+        insist_on_names(self)
+        insist_on_shapes(self)
+        insist_on_values(self)
 
     @classmethod
     def of_arrays(
@@ -251,53 +252,6 @@ class Features:
                 self.party, "has no label; name one, every channel needs it for the same features"
             )
         return Shard(self.party, self.names, self.values, self.label, self.labels)
-
-
-def _insist_on_names(found: Features) -> None:
-    columns = (*found.names, *([] if found.label is None else [found.label]))
-    twice = sorted(name for name, times in Counter(columns).items() if times > 1)
-    if twice:
-        raise InvalidData(found.party, f"names columns {twice} twice; rename or leave out one of each")
-    if not found.names:
-        raise InvalidData(found.party, "has no features; pass at least one column of numbers")
-    if (found.label is None) != (found.labels is None):
-        raise InvalidData(
-            found.party,
-            f"has label={found.label!r} and {'no' if found.labels is None else 'unnamed'} values for it; pass both or none",
-        )
-
-
-def _insist_on_shapes(found: Features) -> None:
-    rows = len(found.customers)
-    if not rows:
-        raise InvalidData(found.party, "has no rows; leave it out of the run")
-    if found.values.shape != (rows, len(found.names)):
-        raise InvalidData(
-            found.party,
-            f"has values of shape {found.values.shape}; {rows} customers and {len(found.names)} names need ({rows}, {len(found.names)})",
-        )
-    if found.labels is not None and found.labels.shape != (rows,):
-        raise InvalidData(found.party, f"has labels of shape {found.labels.shape}; they must be ({rows},)")
-    repeated = rows - len(set(found.customers))
-    if repeated:
-        raise InvalidData(
-            found.party, f"has {repeated} rows of customers who have another row; merge them into one each"
-        )
-
-
-def _insist_on_values(found: Features) -> None:
-    bad = ~np.isfinite(found.values)
-    if bad.any():
-        counts = {name: int(count) for name, count in zip(found.names, bad.sum(axis=0), strict=True) if count}
-        raise InvalidData(
-            found.party, f"has NaN or infinite values: rows per column {counts}; fill or drop them"
-        )
-    if found.labels is not None:
-        missing = int((~np.isfinite(found.labels)).sum())
-        if missing:
-            raise InvalidData(
-                found.party, f"has {missing} rows without a label {found.label!r}; drop or label them"
-            )
 
 
 def _floats(party: str, what: str, values: ArrayLike) -> Floats:
