@@ -10,7 +10,7 @@ from dayfly.federation.horizontal.glm import GlmFit, GlmSettings
 from dayfly.federation.model.card import CardRelease, DataSetCard, ModelCard
 from dayfly.federation.model.joint import JointModel
 from dayfly.federation.vertical.plan import LEAST_PRIVATE_ROWS
-from dayfly.federation.vertical.prediction import ScoringSpec
+from dayfly.federation.vertical.scoring import ScoringSpec
 from dayfly.federation.vertical.training import VerticalFit
 from dayfly.privacy.accounting import epsilon_of_rho
 

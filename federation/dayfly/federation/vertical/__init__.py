@@ -4,7 +4,8 @@ from .data import VerticalData
 from .newton import Moments, Release
 from .party import VerticalParty
 from .plan import LEAST_PRIVATE_ROWS, agree, plan_noise, precision_for
-from .prediction import ScoringParty, ScoringSpec, score_together
+from .prediction import ScoringParty, score_together
+from .scoring import ScoringSpec
 from .spec import INTERCEPT, ChannelColumns, NoisePlan, Precision, VerticalSpec
 from .training import VerticalFit, train_vertical
 

@@ -1,11 +1,11 @@
-"""What the coordinator makes of opened values: a first solution, steps toward the optimum, and how far they may be off.
+"""What the coordinator makes of opened values: a first solution, and steps toward the optimum.
 
 Everything here is post-processing: it costs no privacy, and may be done again by anybody who sees the opened values.
 Units: rows of norm 1.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,8 +23,8 @@ from dayfly.privacy.accounting import ZcdpLoss
 __all__ = [
     "Moments",
     "Release",
-    "covariance_of",
     "information_of",
+    "raised",
     "step_size",
     "step_task",
     "summed_deviation",
@@ -43,7 +43,6 @@ _EVERYWHERE: Final = (
 _REACH: Final = 3.5  # standard deviations of a partial score that its limit leaves untouched
 
 
-_REPLICATES: Final = 100
 _LEAST_SLOPE: Final = 0.02  # of the inverse link, on average: flatter ones make steps that lead anywhere
 
 
@@ -118,7 +117,7 @@ class Moments:
         cross_deviation /= spec.label_unit * half
         values, vectors = np.linalg.eigh(gram)
         blind = np.asarray(vectors[:, values < floor], np.float64)
-        return cls(_raised(gram, floor), cross, square, rows, deviation, cross_deviation, floor, blind)
+        return cls(raised(gram, floor), cross, square, rows, deviation, cross_deviation, floor, blind)
 
     def spread(self, spec: VerticalSpec, weights: Floats, columns: slice) -> tuple[float, float]:
         """Mean and standard deviation of a partial score over the labelled rows, without the intercept."""
@@ -233,68 +232,7 @@ def summed_deviation(spec: VerticalSpec, shares: NoiseShares, bits: int) -> floa
     return math.sqrt(len(spec.channels)) * float(shares.share_scale) / 2.0**bits
 
 
-def covariance_of(
-    spec: VerticalSpec, moments: Moments, weights: Floats, releases: Sequence[Release]
-) -> Floats:
-    """Covariance of the weights: mean square error of the same steps, done again with other samples and other noise.
-
-    Taken as true are the final weights, and second moments as opened. Each
-    replicate draws a sample's score, and the noise of every release; the model is taken to be right (no sandwich). Where second moments are not told
-    from noise, weights hardly leave zero, whatever is true; there a variance is added as if the score's part in that direction had a standard
-    deviation of 1 over the customers.
-
-    Args:
-        spec: As agreed.
-        moments: As opened.
-        weights: The final ones.
-        releases: All, in order.
-
-    Returns:
-        float64 (size, size).
-    """
-    information = moments.information(spec, weights)
-    if spec.family == "linear":
-        explained = float(2 * weights @ moments.cross - weights @ moments.gram @ weights)
-        variance = max(moments.square - explained, 1e-9 * max(moments.square, 1.0)) / max(
-            moments.rows - spec.size, 1.0
-        )
-    else:
-        variance = 1.0
-    sampling = variance * np.linalg.inv(information)
-    if spec.noise is None:
-        return np.asarray(sampling, np.float64)
-    errors = np.stack(list(_replicates(spec, moments, weights, releases, information * variance)))
-    unknown = moments.blind @ moments.blind.T * (moments.rows / moments.floor)
-    return np.asarray(errors.T @ errors / len(errors) + unknown, np.float64)
-
-
-def _replicates(
-    spec: VerticalSpec,
-    moments: Moments,
-    weights: Floats,
-    releases: Sequence[Release],
-    score_covariance: Floats,
-) -> Iterator[Floats]:
-    """Errors of weights, float64 (size,) each; the draws are public and always the same."""
-    random = np.random.default_rng(0)
-    root = np.linalg.cholesky(score_covariance)
-    information = moments.information(spec, weights)
-    for _ in range(_REPLICATES):
-        noise = np.triu(random.normal(scale=moments.gram_deviation, size=moments.gram.shape))
-        gram = _raised(moments.gram + noise + np.triu(noise, 1).T, moments.floor)
-        score = root @ random.normal(size=spec.size)
-        cross = moments.cross + score + random.normal(scale=moments.cross_deviation, size=spec.size)
-        found = np.linalg.solve(information_of(spec, gram, moments.rows, np.zeros(spec.size)), cross)
-        for step, release in enumerate(releases[1:], 1):
-            gradient = information @ (found - weights) - score
-            gradient = gradient + random.normal(scale=release.deviation, size=spec.size)
-            found = found - step_size(spec, step) * np.linalg.solve(
-                information_of(spec, gram, moments.rows, release.asked_at), gradient
-            )
-        yield found - weights
-
-
-def _raised(gram: Floats, floor: float) -> Floats:
+def raised(gram: Floats, floor: float) -> Floats:
     """The matrix with no eigenvalue below `floor`."""
     values, vectors = np.linalg.eigh(gram)
     return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T, np.float64)

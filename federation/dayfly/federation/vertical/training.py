@@ -17,14 +17,7 @@ from numpy.typing import NDArray
 from dayfly.federation.alignment import Manifest
 from dayfly.federation.errors import BadMessage
 from dayfly.federation.secagg.messages import encode
-from dayfly.federation.vertical.newton import (
-    Moments,
-    Release,
-    covariance_of,
-    step_size,
-    step_task,
-    summed_deviation,
-)
+from dayfly.federation.vertical.newton import Moments, Release, step_size, step_task, summed_deviation
 from dayfly.federation.vertical.polynomial import largest_residual
 from dayfly.federation.vertical.randomness import Dealer
 from dayfly.federation.vertical.relay import ask
@@ -40,6 +33,7 @@ from dayfly.federation.vertical.tasks import (
     digest_of,
     to_bytes,
 )
+from dayfly.federation.vertical.uncertainty import covariance_of
 from dayfly.federation.wire import Caller
 
 __all__ = ["VerticalFit", "train_vertical"]
@@ -56,7 +50,7 @@ class VerticalFit:
     Attributes:
         spec: What the channels agreed on.
         weights: float64 (size,), of columns of rows of norm 1, intercept's included.
-        covariance: float64 (size, size), of the weights: what sampling and the noise of all releases make of them (`newton`).
+        covariance: float64 (size, size), of the weights: what sampling and the noise of all releases make of them (`uncertainty`).
         releases: What was opened.
         moments: As opened.
         manifests: Of the channels' customers, in order.
