@@ -130,6 +130,14 @@ def test_an_expired_manifest_is_refused_and_nothing_is_spent(at_ms: int, cause: 
     assert not any(budget.spent for budget in budgets.values())
 
 
+def test_noise_that_a_single_channel_could_take_off_is_refused() -> None:
+    noise = plan_noise(Fraction(1), Fraction(1, 10**6), 1, colluding=0)
+    budgets = {name: TrialBudget() for name in WORLD.columns}
+    with pytest.raises(Declined, match=r"party='app' declined 'hello': colluding=0 must be at least 1"):
+        trained(WORLD, spec_for(WORLD, steps=1, noise=noise, accept_few_rows=True), budgets=budgets)
+    assert not any(budget.spent for budget in budgets.values())
+
+
 def test_a_manifest_that_expires_on_the_way_stops_before_the_next_release() -> None:
     times = chain([0] * 6, repeat(3_600_000))
     budgets = {name: TrialBudget() for name in WORLD.columns}

@@ -70,6 +70,8 @@ class VerticalParty:
         now_ms: The clock (ms UTC), for the manifest's expiry.
         recheck: Raises where consents that the rows rest on do not hold any more; called before each release with the time
             (`alignment.customers.Customers.insist`).
+        least_colluding: Fewest channels that the noise must be planned for to tell others their part: with 1, no single channel sees more than the
+            loss says.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class VerticalParty:
         budget: ReleaseBudget,
         now_ms: Callable[[], int],
         recheck: Callable[[int], object] = lambda _: None,
+        least_colluding: int = 1,
     ) -> None:
         self._identity: Final = identity
         self._identities: Final = identities
@@ -96,6 +99,7 @@ class VerticalParty:
         self._budget: Final = budget
         self._now_ms: Final = now_ms
         self._recheck: Final = recheck
+        self._least_colluding: Final = least_colluding
         self._desk: Final = Desk(identity, identities, run=run)
         self._training: _Training | None = None
 
@@ -143,6 +147,11 @@ class VerticalParty:
         if self._rows.universe != spec.universe:
             raise Refused(
                 f"universe={spec.universe} must be that of the alignment of {self.name!r}, {self._rows.universe}; align again"
+            )
+        if spec.noise is not None and spec.noise.colluding < self._least_colluding:
+            raise Refused(
+                f"colluding={spec.noise.colluding} must be at least {self._least_colluding}, or the loss is more than it says toward channels that"
+                " know their own noise; plan more noise"
             )
         self._insist(spec)
         self._data.check(spec)
