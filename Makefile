@@ -21,10 +21,10 @@ COVERAGE_FLOOR := 93
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check lint types layers test-nojit test-slow mutants fuzz crash-storm soak wheel-test bench peers docs commands notebook lock format clean
+.PHONY: help setup demo federation-deployed test check lint types layers test-nojit test-slow mutants fuzz crash-storm soak wheel-test bench peers docs commands notebook lock format clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
 	@printf '\nPYTHON=python3.12 chooses the interpreter; PYTEST_ARGS="-k tags -x" is handed to pytest.\n'
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
@@ -88,6 +88,9 @@ fuzz: $(DEV) ## every Hypothesis test with 5,000 examples instead of 50
 
 crash-storm: $(DEV) ## kill -9 a busy store RUNS=1000 times at random instants, and compare it with everything that it had said
 	$(BIN)/python -m tests.engine.durable.storm --runs $(or $(RUNS),1000)
+
+federation-deployed: $(DEV) ## a SuperLink, three SuperNodes, TLS and kill -9 on this machine; stops starting tests after BUDGET=900 seconds
+	DAYFLY_TEST_BUDGET_SECONDS=$(or $(BUDGET),900) $(BIN)/pytest -m slow tests/federation/flower $(PYTEST_ARGS)
 
 mutants: $(DEV) ## make historical mistakes of differential privacy in our code, and count those that a check notices
 	$(BIN)/python -m tests.privacy.mutants $(MUTANTS_ARGS)

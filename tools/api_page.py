@@ -13,7 +13,7 @@ from pathlib import Path
 __all__ = ["page"]
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
-PORTIONS = ("dayfly.engine", "dayfly.privacy")
+PORTIONS = ("dayfly.engine", "dayfly.federation", "dayfly.privacy")
 HEAD = """\
 # The Python interface
 

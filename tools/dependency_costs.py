@@ -19,13 +19,17 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "dependencies.md"
 USED = {  # what Dayfly imports, where that is not simply the distribution's name
     "cryptography": "cryptography.hazmat.primitives.asymmetric.ec, cryptography.hazmat.primitives.ciphers.aead",
-    "opendp": "opendp.prelude",
+    "email-validator": "email_validator",
+    "flwr": "flwr.app, flwr.clientapp, flwr.serverapp",
+    "opendp": "opendp.domains, opendp.measurements, opendp.metrics, opendp.mod",
     "pyarrow": "pyarrow.csv, pyarrow.parquet",
     "pyyaml": "yaml",
     "rich": "rich.console, rich.live, rich.progress, rich.table",
     "scipy": "scipy.fft, scipy.special",
 }
 ROUNDS = 5
+BLOCKS: dict[str, str | None] = {"costs": None, "federation": "federation"}
+"""Block of the page to the extra whose costs it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,11 @@ class Cost:
         return f"| {self.name} | {self.version} | {self.licence} | {figures} |"
 
 
-def direct_dependencies() -> list[str]:
-    """Names of the run-time dependencies in pyproject.toml, sorted."""
+def direct_dependencies(extra: str | None = None) -> list[str]:
+    """Names of the run-time dependencies in pyproject.toml, or of those that an extra adds, sorted."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return sorted(Requirement(line).name for line in project["dependencies"])
+    lines = project["dependencies"] if extra is None else project["optional-dependencies"][extra]
+    return sorted(Requirement(line).name for line in lines)
 
 
 def size_bytes(name: str) -> int:
@@ -105,16 +110,21 @@ def import_ms(name: str) -> float:
     return min(float(run.stdout) for run in runs)
 
 
-def measure() -> list[Cost]:
-    """The cost of every run-time dependency."""
-    names = direct_dependencies()
+def measure(extra: str | None = None) -> list[Cost]:
+    """The cost of every run-time dependency, or of every one that an extra adds; what is there anyway is not counted again."""
+    names, everywhere = direct_dependencies(extra), direct_dependencies()
+    anyway = set(everywhere)
+    for name in everywhere if extra else ():
+        list(needed_by(name, anyway))
     return [
         Cost(
             name=name,
             version=distribution(name).version,
             licence=licence(name),
             size_bytes=size_bytes(name),
-            brings=tuple((needed, size_bytes(needed)) for needed in sorted(needed_by(name, set(names)))),
+            brings=tuple(
+                (needed, size_bytes(needed)) for needed in sorted(needed_by(name, anyway | set(names)))
+            ),
             import_ms=import_ms(name),
         )
         for name in names
@@ -140,13 +150,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--print", action="store_true", help="show the table and leave the page alone")
     options = parser.parse_args()
-    text = table(measure())
-    if options.print:
-        sys.stdout.write(text + "\n")
-        return
-    page = PAGE.read_text()
-    pattern = re.compile(r"(<!-- costs:begin -->\n).*(<!-- costs:end -->)", re.DOTALL)
-    PAGE.write_text(pattern.sub(lambda match: f"{match[1]}{text}\n{match[2]}", page))
+    text = PAGE.read_text()
+    for block, extra in BLOCKS.items():
+        costs = table(measure(extra))
+        if options.print:
+            sys.stdout.write(costs + "\n\n")
+        pattern = re.compile(rf"(<!-- {block}:begin -->\n).*(<!-- {block}:end -->)", re.DOTALL)
+        text = pattern.sub(lambda match, costs=costs: f"{match[1]}{costs}\n{match[2]}", text)  # type: ignore[misc]
+    if not options.print:
+        PAGE.write_text(text)
 
 
 if __name__ == "__main__":

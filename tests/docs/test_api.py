@@ -13,8 +13,8 @@ from dayfly.privacy import _lazy
 
 from . import PAGES, ROOT
 
-LAZY = ("dayfly.engine", "dayfly.privacy")
-PORTIONS = (*LAZY, "dayfly.federation", "dayfly.bench")
+LAZY = ("dayfly.engine", "dayfly.federation", "dayfly.privacy")
+PORTIONS = (*LAZY, "dayfly.bench")
 
 
 @pytest.mark.parametrize("portion", PORTIONS)

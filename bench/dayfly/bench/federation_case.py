@@ -13,6 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dayfly.federation.accounting import TrialBudget
 from dayfly.federation.horizontal import (
     ChannelParty,
     GlmFit,
@@ -131,7 +132,9 @@ def _trained(
         ChannelParty(
             keys[name],
             identities,
-            GlmWorkload(Shard(name, spec.features, values, spec.label, labels)),
+            GlmWorkload(
+                Shard(name, spec.features, values, spec.label, labels), run=run_id, budget=TrialBudget()
+            ),
             run=run_id,
             random_bytes=os.urandom,
         )

@@ -29,7 +29,13 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
         "sandbox_continual_case",
         "sandbox_retail_case",
     ),
-    "federation": ("federation_case",),
+    "federation": (
+        "federation_case",
+        "federation_alignment_case",
+        "federation_vertical_case",
+        "federation_analytics_case",
+        "federation_flower_case",
+    ),
 }
 """Suite to its cases: names of modules beside this one."""
 

@@ -19,7 +19,7 @@ from dayfly.engine.shard import Shard, identity, kernels_layout
 from dayfly.privacy.consent import ConsentRequest
 from dayfly.privacy.sandbox import Source
 
-__all__ = ["CUSTOMER", "EVENTS", "PROFILES", "sandbox_sources"]
+__all__ = ["CUSTOMER", "EVENTS", "PROFILES", "consented_channels", "sandbox_sources", "usable_events"]
 
 EVENTS: Final = "events"
 """Name of the source with all events: customer, type, channel and time."""
@@ -53,8 +53,8 @@ def sandbox_sources(
     Guarantees:
         Fail closed: a customer without a consent that covers `need` and a channel has no row of that channel in any source.
     """
-    kept = _consented(shard, need, now_ms)
-    by_person = {person: _events(shard, person, covered, now_ms) for person, covered in kept.items()}
+    kept = consented_channels(shard, need, now_ms)
+    by_person = {person: usable_events(shard, person, covered, now_ms) for person, covered in kept.items()}
     events = np.concatenate([np.zeros((0, 5), np.int64), *by_person.values()])
     sources = {
         EVENTS: _source(_event_table(shard, events), data_set),
@@ -70,7 +70,7 @@ def _source(table: pa.Table, data_set: str) -> Source:
     return Source(table, customer=CUSTOMER, data_set=data_set)
 
 
-def _consented(shard: Shard, need: ConsentRequest, now_ms: int) -> dict[int, frozenset[int]]:
+def consented_channels(shard: Shard, need: ConsentRequest, now_ms: int) -> dict[int, frozenset[int]]:
     """Channels that a person's consent covers, by person; nobody without one."""
     core, channels = shard.arrays.core, shard.policy.catalog.channels
     requests = [replace(need, channel=channel) for channel in channels]
@@ -88,7 +88,7 @@ def _consented(shard: Shard, need: ConsentRequest, now_ms: int) -> dict[int, fro
     return found
 
 
-def _events(shard: Shard, person: int, covered: frozenset[int], now_ms: int) -> Rows:
+def usable_events(shard: Shard, person: int, covered: frozenset[int], now_ms: int) -> Rows:
     """Rows (person, type, channel, time, place of values) of a person's events that may be used, in order of arrival."""
     mine = shard.arrays.core.history[identity.history_of(shard.arrays, person)]
     times = mine[:, kernels_layout.H_TIME]

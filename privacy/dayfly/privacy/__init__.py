@@ -51,6 +51,7 @@ __all__ = [
     "MemoryNotLocked",
     "MintRefused",
     "NonceRequired",
+    "OpenDpNoise",
     "OpenedFragment",
     "Participation",
     "ParticipationLimiter",
@@ -194,6 +195,7 @@ _HOMES: typing.Final = {
         "decide_transfer",
         "parse_transfer_table",
     ),
+    "dayfly.privacy.noise": ("OpenDpNoise",),
 }
 
 if typing.TYPE_CHECKING:
@@ -271,6 +273,7 @@ if typing.TYPE_CHECKING:
     from .keys import EnvelopeKeyProvider, FileKeyProvider, KeyProvider, PassphraseSeal
     from .ledger import Account, Ledger, Limit
     from .localdp import HadamardResponse, RandomizedResponse, UnaryEncoding
+    from .noise import OpenDpNoise
     from .sandbox import (
         Budget,
         Query,

@@ -59,6 +59,8 @@ def test_there_is_no_command_that_does_nothing_yet() -> None:
         "policy schema", "bench latency", "bench realtime", "bench all", "sandbox query", "sandbox preview", "sandbox explain", "sandbox budget",
         "sandbox account", "keys init", "keys status", "keys rotate", "keys retire", "keys reseal", "keys public",
         "store init", "store status", "store check", "backup", "restore", "erase", "certificate verify",
+        "federate keys server", "federate keys channel", "federate trust", "federate server", "federate client", "federate run",
+        "federate local", "federate demo", "federate protocols",
     }  # fmt: skip
 
 

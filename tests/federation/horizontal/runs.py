@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dayfly.federation.accounting import TrialBudget
 from dayfly.federation.horizontal import (
     ChannelParty,
     GlmFit,
@@ -18,10 +19,28 @@ from dayfly.federation.horizontal import (
 from dayfly.federation.identity import Identities, SigningIdentity
 from dayfly.federation.local import LocalGrid
 from dayfly.federation.wire import SERVER, Caller
+from dayfly.privacy.accounting import LossEvent
+from dayfly.privacy.errors import DayflyError
 from tests.federation.secagg.sessions import digest
 
 RUN = digest("run")[:16]
 Rows = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+class Paid:
+    """Keeps every charge in order, or refuses all of them with one reason."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
+        self.losses: list[LossEvent] = []
+        self.releases: list[str] = []
+
+    def spend(self, *, run: bytes, release: str, loss: LossEvent) -> None:
+        assert run == RUN
+        if self.refusal:
+            raise DayflyError(self.refusal)
+        self.losses.append(loss)
+        self.releases.append(release)
 
 
 def grid_of(workloads: Mapping[str, Workload], **grid: Any) -> tuple[LocalGrid, Caller]:
@@ -44,7 +63,9 @@ def grid_of(workloads: Mapping[str, Workload], **grid: Any) -> tuple[LocalGrid, 
 def trained(rows: Rows, settings: GlmSettings, **grid: Any) -> tuple[GlmFit, LocalGrid]:
     spec = settings.spec
     workloads = {
-        name: GlmWorkload(Shard(name, spec.features, values, spec.label, labels))
+        name: GlmWorkload(
+            Shard(name, spec.features, values, spec.label, labels), run=RUN, budget=TrialBudget()
+        )
         for name, (values, labels) in rows.items()
     }
     local, caller = grid_of(workloads, **grid)

@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
+from dayfly.federation.accounting import TrialBudget
 from dayfly.federation.errors import Declined, InvalidData, InvalidSetting, Refused
 from dayfly.federation.horizontal import Averaged, AverageSettings, FitWorkload, LocalFit, average
 from dayfly.federation.horizontal.local_fit import AverageTask
@@ -15,11 +16,12 @@ from dayfly.federation.local import lost_reply, lost_request
 from dayfly.federation.secagg.messages import decode, encode
 from tests.federation.secagg.sessions import digest
 
-from .runs import grid_of
+from .runs import RUN, grid_of
 
 Data = tuple[np.ndarray, np.ndarray]
 Weights = list[np.ndarray]
 RATE = 0.5
+PAID: Any = {"run": RUN, "budget": TrialBudget()}
 
 
 def gradient(weights: Weights, data: Data) -> Weights:
@@ -63,7 +65,10 @@ ZERO: Weights = [np.zeros(64), np.zeros(1)]
 
 
 def run(method: Any, rounds: int, steps: int, *, proximal: float = 0.0, **grid: Any) -> Averaged:
-    fits = {name: FitWorkload(name, descent(steps), part, rows=len(part[1])) for name, part in PARTS.items()}
+    fits = {
+        name: FitWorkload(name, descent(steps), part, rows=len(part[1]), **PAID)
+        for name, part in PARTS.items()
+    }
     _, caller = grid_of(fits, **grid)
     settings = AverageSettings(method, rounds, 1_000, 100.0, proximal)
     return average(caller, ZERO, settings, session=digest("session")[:16])
@@ -126,7 +131,9 @@ def test_scaffold_ranks_better_than_fedavg_and_nearly_as_well_as_the_pooled_mode
 @pytest.mark.parametrize("fault", [lost_request, lost_reply])
 def test_control_variates_stay_the_average_of_the_channels_whoever_is_lost(message: int, fault: Any) -> None:
     """Otherwise SCAFFOLD would settle beside the optimum: with one lost message it still settles at the pooled one."""
-    fits = {name: FitWorkload(name, descent(5), part, rows=len(part[1])) for name, part in PARTS.items()}
+    fits = {
+        name: FitWorkload(name, descent(5), part, rows=len(part[1]), **PAID) for name, part in PARTS.items()
+    }
     sent: list[np.ndarray] = []
     watched = fits["shop-0"]
     original = watched.words
@@ -160,8 +167,8 @@ def test_the_proximal_term_keeps_a_channel_near_the_weights_that_were_sent() -> 
 )
 def test_a_fit_that_hands_back_what_cannot_be_summed_names_the_party(result: LocalFit, cause: str) -> None:
     fits = {
-        "a": FitWorkload("a", lambda *_: result, POOLED, rows=1_000),
-        "b": FitWorkload("b", descent(1), POOLED, rows=1),
+        "a": FitWorkload("a", lambda *_: result, POOLED, rows=1_000, **PAID),
+        "b": FitWorkload("b", descent(1), POOLED, rows=1, **PAID),
     }
     _, caller = grid_of(fits)
     with pytest.raises(Declined, match=f"party='a' declined 'mask': .*{cause}"):
@@ -170,8 +177,8 @@ def test_a_fit_that_hands_back_what_cannot_be_summed_names_the_party(result: Loc
 
 def test_rows_must_be_there_and_as_few_as_agreed() -> None:
     with pytest.raises(InvalidData, match="party='a' has no rows"):
-        FitWorkload("a", descent(1), POOLED, rows=0)
-    fits = {name: FitWorkload(name, descent(1), POOLED, rows=1_001) for name in ("a", "b")}
+        FitWorkload("a", descent(1), POOLED, rows=0, **PAID)
+    fits = {name: FitWorkload(name, descent(1), POOLED, rows=1_001, **PAID) for name in ("a", "b")}
     _, caller = grid_of(fits)
     with pytest.raises(Declined, match="party='a' has 1001 rows, more than most_rows=1000"):
         average(caller, ZERO, AverageSettings("fedavg", 1, 1_000, 100.0), session=digest("session")[:16])
@@ -179,7 +186,9 @@ def test_rows_must_be_there_and_as_few_as_agreed() -> None:
 
 def test_a_fit_is_not_run_before_the_settings_are_agreed() -> None:
     with pytest.raises(Refused, match="must be agreed on first"):
-        FitWorkload("a", descent(1), POOLED, rows=1).words(encode(AverageTask(1, b"", b"", {})), members=2)
+        FitWorkload("a", descent(1), POOLED, rows=1, **PAID).words(
+            encode(AverageTask(1, b"", b"", {})), members=2
+        )
 
 
 @pytest.mark.parametrize(

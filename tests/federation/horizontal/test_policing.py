@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from dayfly.federation.accounting import TrialBudget
 from dayfly.federation.errors import BadMessage, Declined, Refused
 from dayfly.federation.grid import Failure
 from dayfly.federation.horizontal import GlmSpec, GlmWorkload, Shard
@@ -16,7 +17,7 @@ from dayfly.federation.secagg.messages import decode, encode
 from dayfly.federation.wire import Caller
 from tests.federation.secagg.sessions import digest
 
-from .runs import grid_of
+from .runs import RUN, grid_of
 
 SPEC = GlmSpec("logistic", "label", ("a",), ((0.0, 1.0),), 1.0, 10)
 TASK = GlmTask(1, "logistic", (0.0,), (1.0,), (0.0, 0.0), (), 100.0, 20)
@@ -24,7 +25,8 @@ OPENING = Opening(Settings(digest("session")[:16], 2, 1, 7), encode(SPEC))
 
 
 def workload(party: str = "shop") -> GlmWorkload:
-    return GlmWorkload(Shard(party, ("a",), np.array([[0.0], [1.0]]), "label", np.array([0.0, 1.0])))
+    shard = Shard(party, ("a",), np.array([[0.0], [1.0]]), "label", np.array([0.0, 1.0]))
+    return GlmWorkload(shard, run=RUN, budget=TrialBudget())
 
 
 def answer(kind: str, body: bytes, caller: Caller) -> bytes | Failure:

@@ -1,6 +1,5 @@
 """DP-FedAvg: the clipped mean as the oracle, a sensitivity that holds in integers, noise drawn once, and the loss in closed form."""
 
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -15,12 +14,10 @@ from dayfly.federation.horizontal.private_averaging import PrivateAverage, Priva
 from dayfly.federation.horizontal.private_fit import PrivateFitWorkload, PrivateSpec, PrivateTask, clipped
 from dayfly.federation.local import lost_request
 from dayfly.federation.secagg.messages import encode
-from dayfly.privacy.accounting import ZcdpLoss
-from dayfly.privacy.errors import DayflyError
 from dayfly.privacy.noise import OpenDpNoise
 from tests.federation.secagg.sessions import digest
 
-from .runs import grid_of
+from .runs import RUN, Paid, grid_of
 
 SIZE, CHANNELS, USERS = 5, 3, 200
 GENERATOR = np.random.default_rng(1)
@@ -41,12 +38,12 @@ def run(
     rounds: int,
     clip: float,
     *,
-    spend: Callable[[ZcdpLoss], object] = lambda _: None,
+    budget: Paid | None = None,
     **grid: Any,
 ) -> PrivateAverage:
     _, caller = grid_of(
         {
-            name: PrivateFitWorkload(name, fit, users, noise=OpenDpNoise(), spend=spend)
+            name: PrivateFitWorkload(name, fit, users, noise=OpenDpNoise(), run=RUN, budget=budget or Paid())
             for name, users in CHANGES.items()
         },
         **grid,
@@ -105,35 +102,35 @@ def test_no_user_adds_more_than_the_sensitivity(change: np.ndarray, clip: float,
 
 def test_the_loss_is_the_gaussians_and_each_channel_pays_for_each_round() -> None:
     spec = PrivateSpec(((2, 2), (1,)), (10, 1), CHANNELS, USERS, channels_per_user=2, bit_unit=1 << 18)
-    spent: list[ZcdpLoss] = []
-    found = run(spec, 4, 2.0, spend=spent.append)
+    budget = Paid()
+    found = run(spec, 4, 2.0, budget=budget)
     gaussian = Fraction(1, 2 * 10**2)
-    assert spent == [spec.loss] * 4 * CHANNELS
+    assert budget.losses == [spec.loss] * 4 * CHANNELS
+    assert len(set(budget.releases)) == 4
     assert gaussian * Fraction(999_999, 1_000_000) < spec.loss.rho <= gaussian
     assert found.loss.rho == 4 * spec.loss.rho
 
 
 def test_a_channel_whose_budget_is_used_up_ends_the_run() -> None:
-    def refuse(_: ZcdpLoss) -> None:
-        raise DayflyError("the budget is used up")
-
     with pytest.raises(Declined, match="party='shop-0' declined 'mask': the budget is used up"):
-        run(QUIET, 1, 1.0, spend=refuse)
+        run(QUIET, 1, 1.0, budget=Paid("the budget is used up"))
 
 
-def shop(spend: Callable[[ZcdpLoss], object] = lambda _: None) -> PrivateFitWorkload[np.ndarray]:
-    return PrivateFitWorkload("shop", fit, CHANGES["shop-0"], noise=OpenDpNoise(), spend=spend)
+def shop(budget: Paid | None = None) -> PrivateFitWorkload[np.ndarray]:
+    return PrivateFitWorkload(
+        "shop", fit, CHANGES["shop-0"], noise=OpenDpNoise(), run=RUN, budget=budget or Paid()
+    )
 
 
 def test_noise_is_drawn_once_per_round() -> None:
-    spent: list[ZcdpLoss] = []
-    party = shop(spent.append)
+    budget = Paid()
+    party = shop(budget)
     party.prepare(encode(QUIET), threshold=2)
     task = encode(PrivateTask(1, bytes(8 * SIZE), 1.0))
     np.testing.assert_array_equal(party.words(task, members=3), party.words(task, members=3))
     with pytest.raises(Refused, match="round=1 must be asked once"):
         party.words(encode(PrivateTask(1, bytes(8 * SIZE), 2.0)), members=3)
-    assert len(spent) == 1
+    assert len(budget.losses) == 1
 
 
 @pytest.mark.parametrize(
@@ -145,12 +142,12 @@ def test_noise_is_drawn_once_per_round() -> None:
     ],
 )
 def test_tasks_that_do_not_fit_cost_nothing(task: PrivateTask, members: int, error: Any, cause: str) -> None:
-    spent: list[ZcdpLoss] = []
-    party = shop(spent.append)
+    budget = Paid()
+    party = shop(budget)
     party.prepare(encode(QUIET), threshold=2)
     with pytest.raises(error, match=cause):
         party.words(encode(task), members=members)
-    assert not spent
+    assert not budget.losses
 
 
 @pytest.mark.parametrize(
@@ -162,7 +159,8 @@ def test_tasks_that_do_not_fit_cost_nothing(task: PrivateTask, members: int, err
         ({"most_users": 199}, InvalidData, "party='shop' has 200 users, more than most_users=199"),
         ({"channels": 5}, Refused, "threshold=2 must be at least 3 with 5 channels"),
         ({"colluding": 2}, InvalidSetting, "honest=0 must be at least 1"),
-        ({"unit": 1 << 56}, InvalidSetting, "must be smaller"),
+        ({"colluding": -1}, InvalidSetting, "colluding=-1 must be at least 0"),
+        ({"unit": 1 << 56}, InvalidSetting, "must leave room below"),
         ({"unit": 100}, InvalidSetting, "count in finer units"),
     ],
 )
@@ -183,4 +181,4 @@ def test_settings_out_of_range_are_refused() -> None:
         with pytest.raises(InvalidSetting, match=cause):
             PrivateSettings(**fields)
     with pytest.raises(InvalidData, match="party='a' has no users"):
-        PrivateFitWorkload("a", fit, {}, noise=OpenDpNoise(), spend=lambda _: None)
+        PrivateFitWorkload("a", fit, {}, noise=OpenDpNoise(), run=RUN, budget=Paid())

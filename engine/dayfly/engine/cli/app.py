@@ -1,5 +1,7 @@
 """The `dayfly` command: one subcommand per job. Nothing heavy is imported before a command needs it."""
 
+import importlib
+import importlib.util
 from importlib.metadata import version
 from typing import Annotated
 
@@ -68,6 +70,15 @@ app.command("erase")(erase)
 app.add_typer(certificate_app, name="certificate")
 app.command("warm")(warm)
 app.add_typer(bench_app, name="bench")
+
+
+def _add_portions() -> None:
+    """Commands of portions above this one, where they are installed; their modules load nothing heavy either."""
+    if importlib.util.find_spec("dayfly.federation") is not None:
+        app.add_typer(importlib.import_module("dayfly.federation.cli").federate_app, name="federate")
+
+
+_add_portions()
 
 
 def main() -> None:

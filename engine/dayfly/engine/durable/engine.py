@@ -25,6 +25,7 @@ from dayfly.privacy.fragments import DeletionReceipt, Lease, LeaseRequest
 from dayfly.privacy.keys import KeyProvider
 
 if TYPE_CHECKING:
+    from dayfly.engine.window_features import WindowColumns, WindowFeature
     from dayfly.privacy.sandbox import Source
 
 __all__ = ["Engine"]
@@ -284,6 +285,26 @@ class Engine:
 
         shard = self._running.host.engine.shard
         return self._running.do(lambda now_ms: sandbox_sources(shard, need, now_ms, data_set=data_set))
+
+    def window_features(
+        self, subjects: Sequence[bytes], wanted: Sequence["WindowFeature"], need: ConsentRequest
+    ) -> "WindowColumns":
+        """Windows of customers' events as columns of a feature matrix: a copy of this instant, of what consent covers.
+
+        The engine waits while it is made.
+
+        Args:
+            subjects: Pseudonyms, in the order of the rows.
+            wanted: The columns; see `dayfly.engine.window_features`.
+            need: What consent must cover.
+
+        Raises:
+            InvalidArgument: a column names no event type or field of the policy, or its window is out of range.
+        """
+        from dayfly.engine.window_features import window_features  # noqa: PLC0415 - as above
+
+        shard = self._running.host.engine.shard
+        return self._running.do(lambda now_ms: window_features(shard, subjects, wanted, need, now_ms))
 
     # --- ending -----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ Argument: one customer adds at most 1 to one count of each of `channels` channel
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -16,7 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dayfly.federation.errors import BadMessage, InvalidData, InvalidSetting, Refused
+from dayfly.federation.accounting import ReleaseBudget
+from dayfly.federation.analytics.noisy_counts import CountsWorkload
+from dayfly.federation.errors import BadMessage, InvalidData, InvalidSetting
 from dayfly.federation.horizontal.session import SecureSession
 from dayfly.federation.noise_shares import NoiseShares
 from dayfly.federation.secagg import least_threshold
@@ -26,6 +28,9 @@ from dayfly.privacy.accounting import ZcdpLoss
 from dayfly.privacy.noise import NoiseSource
 
 __all__ = ["HistogramSpec", "HistogramWorkload", "NoisyHistogram", "secure_histogram"]
+
+
+_MOST_CUSTOMERS: Final = 1 << 48
 
 
 class HistogramSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -48,9 +53,13 @@ class HistogramSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
         """How the noise is spread.
 
         Raises:
-            InvalidSetting: too many may collude, or the noise is too small to be spread.
+            InvalidSetting: too many may collude, or the noise is too small to be spread, or too large for the ring.
         """
-        return NoiseShares(Fraction(*self.scale), least_threshold(self.channels) - self.colluding)
+        shares = NoiseShares.among(
+            Fraction(*self.scale), members=least_threshold(self.channels), colluding=self.colluding
+        )
+        shares.check_room(self.channels * _MOST_CUSTOMERS, parties=self.channels)
+        return shares
 
     @property
     def loss(self) -> ZcdpLoss:
@@ -58,15 +67,21 @@ class HistogramSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
         return self.shares.loss(self.channels**2, len(self.categories))
 
 
-class HistogramWorkload:
+class HistogramWorkload(CountsWorkload[HistogramSpec]):
     """A channel's part.
 
     Args:
         party: Its name.
         customers: Customer to category; one each.
         noise: Where its shares come from.
-        spend: Charges the channel's own ledger, once per release, before anything is computed; raises where the budget is used up.
+        run: Of the protocol.
+        budget: Is charged `HistogramSpec.loss` once, before anything is computed.
+
+    Raises:
+        InvalidData: there are no customers.
     """
+
+    kind = "histogram"
 
     def __init__(
         self,
@@ -74,56 +89,24 @@ class HistogramWorkload:
         customers: Mapping[str, str],
         *,
         noise: NoiseSource,
-        spend: Callable[[ZcdpLoss], object],
+        run: bytes,
+        budget: ReleaseBudget,
     ) -> None:
         if not customers:
             raise InvalidData(party, "has no customers; leave it out of the run")
-        self._party: Final = party
-        self._counts: Final = Counter(customers.values())
-        self._noise: Final = noise
-        self._spend: Final = spend
-        self._spec: HistogramSpec | None = None
-        self._released: tuple[bytes, NDArray[np.uint64]] | None = None
+        super().__init__(noise=noise, run=run, budget=budget)
+        self._categories: Final = Counter(customers.values())
 
-    def prepare(self, spec: bytes, *, threshold: int) -> None:
-        """Agree to what is counted and how noisy.
-
-        Raises:
-            BadMessage: it cannot be read, or names a category twice.
-            InvalidSetting: the noise cannot be spread.
-            Refused: sums may hold fewer channels than the noise is spread over.
-        """
+    def _read(self, spec: bytes) -> HistogramSpec:
         agreed = decode(spec, HistogramSpec, party=SERVER)
         if len(set(agreed.categories)) != len(agreed.categories) or not agreed.categories:
             raise BadMessage(SERVER, "must name categories, each once")
         if agreed.scale[1] < 1 or agreed.channels < 2:
             raise BadMessage(SERVER, "must send a scale that is a fraction, and at least two channels")
-        if threshold < least_threshold(agreed.channels):
-            raise Refused(
-                f"threshold={threshold} must be at least {least_threshold(agreed.channels)} with {agreed.channels} channels, or sums"
-                " could have too little noise; begin a session with that threshold"
-            )
-        _ = agreed.loss
-        self._spec = agreed
+        return agreed
 
-    def words(self, task: bytes, *, members: int) -> NDArray[np.uint64]:
-        """Noisy counts as ring words; the same task again gives the same.
-
-        Raises:
-            Refused: another release was made, or more channels take part than agreed.
-        """
-        spec = self._spec
-        if spec is None or members > spec.channels:
-            raise Refused(f"members={members} must be at most the agreed channels; agree again")
-        if self._released is None:
-            self._spend(spec.loss)
-            counts = np.array([self._counts[name] for name in spec.categories], np.int64)
-            self._released = (task, spec.shares.add(counts, self._noise).view(np.uint64))
-        if self._released[0] != task:
-            raise Refused(
-                "release=<second> must be the first of the session; begin another one, and pay for it"
-            )
-        return self._released[1]
+    def _counts(self, spec: HistogramSpec) -> NDArray[np.int64]:
+        return np.array([self._categories[name] for name in spec.categories], np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dayfly.federation.accounting import EXACT, ReleaseBudget, release_name
 from dayfly.federation.errors import BadMessage, InvalidData, Refused
 from dayfly.federation.secagg import FixedPoint
 from dayfly.federation.secagg.messages import decode
@@ -122,18 +123,24 @@ class FitWorkload(Generic[D]):
         fit: Of the user; see `Fit`.
         data: Handed to `fit`; never leaves the channel.
         rows: Weight of this channel in the average.
+        run: Of the protocol.
+        budget: Is asked for `EXACT` before every sum: the averages are no differential privacy.
 
     Raises:
         InvalidData: there are no rows.
     """
 
-    def __init__(self, party: str, fit: Fit[D], data: D, *, rows: int) -> None:
+    def __init__(
+        self, party: str, fit: Fit[D], data: D, *, rows: int, run: bytes, budget: ReleaseBudget
+    ) -> None:
         if rows < 1:
             raise InvalidData(party, "has no rows; leave it out of the run")
         self._party: Final = party
         self._fit: Final = fit
         self._data: Final = data
         self._rows: Final = rows
+        self._run: Final = run
+        self._budget: Final = budget
         self._spec: AverageSpec | None = None
         self._control: Floats = np.zeros(0)
         self._pending: tuple[int, Floats] | None = None
@@ -159,6 +166,7 @@ class FitWorkload(Generic[D]):
         Raises:
             BadMessage: the task cannot be read, or is for another model.
             InvalidData: `fit` handed back other shapes, or numbers that are not finite.
+            SpendRefused: the channel does not take part in exact sums.
             RangeExceeded: a weight changed by more than agreed.
         """
         asked = decode(task, AverageTask, party=SERVER)
@@ -172,6 +180,9 @@ class FitWorkload(Generic[D]):
             raise BadMessage(
                 SERVER, f"must send {size} weights, and as many control variates with SCAFFOLD alone"
             )
+        self._budget.spend(
+            run=self._run, release=release_name(f"exact average round {asked.number}", task), loss=EXACT
+        )
         self._settle(asked)
         sent = np.frombuffer(asked.weights, "<f8").astype(np.float64)
         control = np.frombuffer(asked.control, "<f8").astype(np.float64)

@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dayfly.federation.errors import BadMessage, InvalidData, InvalidSetting, Refused
+from dayfly.federation.accounting import ReleaseBudget, release_name
+from dayfly.federation.errors import BadMessage, InvalidData, Refused
 from dayfly.federation.horizontal.local_fit import split
 from dayfly.federation.noise_shares import NoiseShares
 from dayfly.federation.secagg import least_threshold
@@ -32,7 +33,6 @@ Floats = NDArray[np.float64]
 _SHRINK: Final = (
     1 - 2.0**-40
 )  # what float rounding could add to a norm is taken off before rounding toward zero
-_NOISE_REACH: Final = 64  # standard deviations for which the ring has room
 
 D = TypeVar("D")
 UserFit = Callable[[list[Floats], D], Any]
@@ -80,12 +80,10 @@ class PrivateSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
             InvalidSetting: too many may collude, the noise is too small to be spread, or the sums do not fit the ring.
         """
         scale = Fraction(*self.noise_multiplier) * sqrt_up(self.l2_squared)
-        shares = NoiseShares(scale, least_threshold(self.channels) - self.colluding)
-        reach = self.channels * (self.most_users * self.unit + _NOISE_REACH * int(shares.share_scale + 1))
-        if reach >= 1 << 62:
-            raise InvalidSetting(
-                f"unit={self.unit} must be smaller, or sums of {self.most_users} users do not fit the ring"
-            )
+        shares = NoiseShares.among(
+            scale, members=least_threshold(self.channels), colluding=self.colluding
+        )
+        shares.check_room(self.channels * self.most_users * self.unit, parties=self.channels)
         return shares
 
     @property
@@ -142,7 +140,8 @@ class PrivateFitWorkload(Generic[D]):
         fit: Of one user.
         users: Every user's data; one entry per user.
         noise: Where shares come from.
-        spend: Charges the channel's own ledger, once per round, before a fit is run; raises where the budget is used up.
+        run: Of the protocol.
+        budget: Is charged `PrivateSpec.loss` once per round, before a fit is run.
 
     Raises:
         InvalidData: there are no users.
@@ -155,7 +154,8 @@ class PrivateFitWorkload(Generic[D]):
         users: Mapping[str, D],
         *,
         noise: NoiseSource,
-        spend: Callable[[ZcdpLoss], object],
+        run: bytes,
+        budget: ReleaseBudget,
     ) -> None:
         if not users:
             raise InvalidData(party, "has no users; leave it out of the run")
@@ -163,8 +163,10 @@ class PrivateFitWorkload(Generic[D]):
         self._fit: Final = fit
         self._users: Final = tuple(users.values())
         self._noise: Final = noise
-        self._spend: Final = spend
+        self._run: Final = run
+        self._budget: Final = budget
         self._spec: PrivateSpec | None = None
+        self._agreed = b""
         self._released: tuple[int, bytes, NDArray[np.uint64]] = (0, b"", np.zeros(0, np.uint64))
 
     def prepare(self, spec: bytes, *, threshold: int) -> None:
@@ -192,7 +194,7 @@ class PrivateFitWorkload(Generic[D]):
                 " sums could have too little noise; begin a session with that threshold"
             )
         _ = agreed.loss
-        self._spec = agreed
+        self._spec, self._agreed = agreed, spec
 
     def words(self, task: bytes, *, members: int) -> NDArray[np.uint64]:
         """Noisy sums as ring words; the same task again gives the same.
@@ -212,7 +214,11 @@ class PrivateFitWorkload(Generic[D]):
             raise Refused(f"round={asked.number} must be asked once; its noise was drawn for another task")
         if len(asked.weights) != 8 * spec.size or not 0 < asked.clip < float("inf"):
             raise BadMessage(SERVER, f"must send {spec.size} weights and a clip above 0")
-        self._spend(spec.loss)
+        self._budget.spend(
+            run=self._run,
+            release=release_name(f"dp-fedavg round {asked.number}", self._agreed, task),
+            loss=spec.loss,
+        )
         sent = np.frombuffer(asked.weights, "<f8").astype(np.float64)
         total = np.zeros(spec.size + 1, np.int64)
         for data in self._users:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from dayfly.federation.accounting import EXACT, ReleaseBudget, release_name
 from dayfly.federation.errors import Refused
 from dayfly.federation.horizontal.data import Shard
 from dayfly.federation.horizontal.messages import GlmSpec, decode_spec, decode_task
@@ -18,12 +19,16 @@ class GlmWorkload:
 
     Args:
         shard: Its rows.
+        run: Of the protocol.
+        budget: Is asked for `EXACT` before every sum: the sums are no differential privacy.
     """
 
-    __slots__ = ("_shard", "_spec")
+    __slots__ = ("_budget", "_run", "_shard", "_spec")
 
-    def __init__(self, shard: Shard) -> None:
+    def __init__(self, shard: Shard, *, run: bytes, budget: ReleaseBudget) -> None:
         self._shard = shard
+        self._run = run
+        self._budget = budget
         self._spec: GlmSpec | None = None
 
     def prepare(self, spec: bytes, *, threshold: int) -> None:  # noqa: ARG002 - secure aggregation's own minimum is enough here
@@ -43,6 +48,7 @@ class GlmWorkload:
         Raises:
             BadMessage: the task cannot be read.
             Refused: it does not fit what was agreed.
+            SpendRefused: the channel does not take part in exact sums.
             RangeExceeded: a sum does not fit the encoding.
         """
         asked = decode_task(task)
@@ -57,6 +63,7 @@ class GlmWorkload:
             raise Refused(
                 "scales must be above 0 and finite, and penalties not below 0; the coordinator is at fault"
             )
+        self._budget.spend(run=self._run, release=release_name("exact glm sums", task), loss=EXACT)
         if asked.penalty:
             sums = local_optimum(self._shard, asked, members=members)
         else:
