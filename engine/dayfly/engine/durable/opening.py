@@ -17,12 +17,14 @@ from dayfly.engine.durable.checkpoints import Checkpoints
 from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.erasure import Erasures
 from dayfly.engine.durable.feed import Feed
+from dayfly.engine.durable.feed_tail import FeedKept
 from dayfly.engine.durable.host import Host
 from dayfly.engine.durable.keeping import Keeper
 from dayfly.engine.durable.loop import Loop
 from dayfly.engine.durable.part import Part
 from dayfly.engine.durable.recording import LineageView
-from dayfly.engine.durable.recovery import FeedKept, Recovered, fresh_parts, recover
+from dayfly.engine.durable.recovered import Recovered
+from dayfly.engine.durable.recovery import fresh_parts, recover
 from dayfly.engine.durable.release import Releases
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.undone import bury_the_lost, carry_out_undone
