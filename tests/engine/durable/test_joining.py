@@ -132,7 +132,9 @@ def test_texts_of_the_next_events_are_never_interned_while_others_are(
     for step in range(40):
         shop.clock.now_ms += 1
         views = [_viewed(shop, 60 * step + number) for number in range(60)]
-        engine.submit([*views, b"{"], "app")  # its dead letter is an effect: what it covers is applied without waiting
+        engine.submit(
+            [*views, b"{"], "app"
+        )  # its dead letter is an effect: what it covers is applied without waiting
     found = contents(shop.crashed_copy(), shop.keys)
     engine.close()
     with pytest.MonkeyPatch.context() as patch:

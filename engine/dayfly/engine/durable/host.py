@@ -131,8 +131,7 @@ class Host:
 
     def ready(self, _size: int) -> None:
         """Make everything up to now durable, before a checkpoint of the tombstone log is signed."""
-        self.log_effects()
-        self.hand_over()
+        self.log_effects(last=True)
         self._log.wait(self.position)
 
     @property
@@ -249,12 +248,20 @@ class Host:
 
     # --- logging -------------------------------------------------------------------------------------------------------
 
-    def log_effects(self) -> None:
-        """Log what was noted since the last time, as one frame; none where there was nothing."""
+    def log_effects(self, *, last: bool = False) -> None:
+        """Log what was noted since the last time, as one frame; none where there was nothing.
+
+        Args:
+            last: Nothing more comes in this turn, so the log gets everything at once, and writes it while it is folded here.
+        """
         effects = self._effects()
+        parts = [] if effects is None else list(effects_frames(effects, self.standing.covers, self._limit))
+        for _, payload in parts:
+            self._append(EFFECTS, payload)
+        if last:
+            self.hand_over()
         if effects is not None:
-            for part, payload in effects_frames(effects, self.standing.covers, self._limit):
-                self._append(EFFECTS, payload)
+            for part, _ in parts:
                 self.standing.fold(part)
                 self._turn.items += self.standing.items_of(part)
             self._lineage.logged(self.position)
@@ -303,8 +310,7 @@ class Host:
 
     def end_turn(self) -> Turn:
         """Log the effects and hand over everything that now waits for the log."""
-        self.log_effects()
-        self.hand_over()
+        self.log_effects(last=True)
         turn, self._turn = self._turn, Turn()
         turn.position = self.position
         turn.lineage = self._lineage.take_waiting()
