@@ -158,7 +158,7 @@ def test_a_listener_from_now_on_hears_nothing_that_was_before() -> None:
     feed.publish([item(6)])
     assert heard == [6]
     with pytest.raises(FeedGap, match="after=9 must be a position from 0 to 6"):
-        feed.listen(heard.append, 9)
+        feed.listen(lambda item: heard.append(item.position), 9)
 
 
 def test_what_a_listener_raises_ends_its_listening_and_nobody_elses() -> None:
