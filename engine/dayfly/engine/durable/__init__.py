@@ -6,7 +6,7 @@ from .engine import Engine
 from .erasure import ErasureCertificate, verify_certificate
 from .feed import Feed, FeedItem, Listening, Subscription, TagChanged
 from .loop import Receipt
-from .opening import Outside
+from .outside import Outside
 from .restore import Restored, restore
 from .settings import EngineSettings
 

@@ -12,7 +12,9 @@ from dayfly.engine.durable.backup import BackupInfo
 from dayfly.engine.durable.erasure import ErasureCertificate
 from dayfly.engine.durable.feed import FeedItem, Listening, Subscription
 from dayfly.engine.durable.loop import Receipt
-from dayfly.engine.durable.opening import Outside, Running, open_store
+from dayfly.engine.durable.opening import open_store
+from dayfly.engine.durable.outside import Outside
+from dayfly.engine.durable.running import Running
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.work import Work
 from dayfly.engine.health import HealthReport, Watched
