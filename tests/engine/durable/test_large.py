@@ -124,4 +124,7 @@ def test_dead_letters_of_neighbours_in_one_turn_are_told_to_their_own_callers(sh
     assert third.result().dead_letters == ()
     engine._running.sync_views()
     kept = list(engine._running.views.letters.read())
-    assert [letter.place for letter in kept] == ["payload 1", "payload 0"]  # as their callers count, on disk too
+    assert [letter.place for letter in kept] == [
+        "payload 1",
+        "payload 0",
+    ]  # as their callers count, on disk too

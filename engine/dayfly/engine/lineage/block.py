@@ -355,7 +355,10 @@ def _get_events(data: bytes, at: int, as_of_ms: int) -> tuple[list[_Event], int]
         start = at
         at += DIGEST_BYTES
         digest = data[start:at]
-        channel, at = data[at], at + 1  # most integers are one byte, and a call for each is half of what a block costs
+        channel, at = (
+            data[at],
+            at + 1,
+        )  # most integers are one byte, and a call for each is half of what a block costs
         if channel > 0x7F:
             channel, at = _get(data, at - 1)
         age, at = data[at], at + 1
