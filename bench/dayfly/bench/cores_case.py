@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dayfly.engine.durable.opening import Outside
+from dayfly.engine.durable.outside import Outside
 from dayfly.engine.inputs import Input
 from dayfly.engine.sharded.engine import ShardedEngine
 from dayfly.privacy.keys import BareSeal, FileKeyProvider

@@ -7,15 +7,14 @@ import os
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from dayfly.engine.delivery.items import FragmentReady
-from dayfly.engine.durable import Engine
-from dayfly.engine.errors import EngineClosed
+from dayfly.engine.durable import Engine, FeedItem, Subscription
 from dayfly.engine.store import LOCAL_DISK
 
 from .durable_store import BenchStore, Unsynced, bench_store
@@ -35,13 +34,18 @@ WARM_BATCH: Final = 4_096
 
 
 def run(*, quick: bool) -> list[Row]:
-    """A row per rate, one with commits switched off, one for the bare disk."""
+    """A row per rate, one through the iterator, one with commits switched off, one for the bare disk."""
     people, warm, seconds = (50_000, 40_000, 2.0) if quick else (1_000_000, 600_000, 20.0)
     rows: list[Row] = []
     policy = bench_policy(TAGS, minting=True)
     with bench_store(policy, people) as store, DurableLoop(store, warm) as loop:
         loop.measure(BAR_AT, 0.5)
         rows += [_row(rate, loop.measure(rate, seconds), people, "", barred=rate == BAR_AT) for rate in RATES]
+        loop.read_beside()
+        read = loop.measure(BAR_AT, seconds)
+        rows.append(
+            _row(BAR_AT, replace(read, handed_s=read.read_s), people, ", by another thread", barred=False)
+        )
     with bench_store(policy, people, disk=Unsynced()) as store, DurableLoop(store, warm) as loop:
         loop.measure(BAR_AT, 0.5)
         rows.append(
@@ -53,10 +57,14 @@ def run(*, quick: bool) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds from planned arrival: of every event until durable, of every minted fragment until handed over."""
+    """Seconds from planned arrival: of every event until durable, of every minted fragment until handed over.
+
+    `handed_s` ends in the function that `Engine.listen` calls, `read_s` in a thread that reads the iterator (empty: none did).
+    """
 
     durable_s: npt.NDArray[np.float64]
     handed_s: npt.NDArray[np.float64]
+    read_s: npt.NDArray[np.float64]
 
 
 class DurableLoop:
@@ -73,9 +81,14 @@ class DurableLoop:
             store.clock.at(now_ms)
             self.engine.submit(payloads, CHANNEL)
         self._handed: list[float] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._feed = self.engine.fragments()
-        self._reader.start()
+        self._read: list[float] = []
+        self._reads = False
+        self.engine.listen(self._hear)
+
+    def read_beside(self) -> None:
+        """From now on a thread of its own also reads the feed through its iterator."""
+        self._reads = True
+        threading.Thread(target=self._reading, args=(self.engine.fragments(),), daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -83,14 +96,14 @@ class DurableLoop:
     def __exit__(self, *_: object) -> None:
         self.engine.close()
 
-    def _read(self) -> None:
-        try:
-            while True:
-                item = self._feed.get(1.0)
-                if isinstance(item, FragmentReady):
-                    self._handed.append(time.perf_counter())
-        except EngineClosed:
-            return
+    def _hear(self, item: FeedItem) -> None:
+        if isinstance(item, FragmentReady):
+            self._handed.append(time.perf_counter())
+
+    def _reading(self, feed: Subscription) -> None:
+        for item in feed:
+            if isinstance(item, FragmentReady):
+                self._read.append(time.perf_counter())
 
     def measure(self, rate: float, seconds: float) -> Measured:
         """Run one open loop at `rate` events per second."""
@@ -103,6 +116,7 @@ class DurableLoop:
         self._grant(stream.customers()[minting].tolist())
         self._store.clock.at(base_ms)
         self._handed.clear()
+        self._read.clear()
         done = np.zeros(len(payloads))
         waiting: list[Future[Any]] = []
 
@@ -120,13 +134,16 @@ class DurableLoop:
             for future in waiting:
                 future.result()
             deadline = time.perf_counter() + 10
-            while len(self._handed) < len(minting) and time.perf_counter() < deadline:
+            while min(map(len, self._consumers())) < len(minting) and time.perf_counter() < deadline:
                 time.sleep(0.01)
-        if len(self._handed) != len(minting):
-            raise AssertionError(
-                f"handed={len(self._handed)} must be {len(minting)}; workload and policy disagree"
-            )
-        return Measured(done - begun - arrivals, np.array(self._handed) - begun - arrivals[minting])
+        handed, read = (np.array(times) - begun for times in (self._handed, self._read))
+        if any(len(times) != len(minting) for times in self._consumers()):
+            raise AssertionError(f"handed={len(handed)} must be {len(minting)}; workload and policy disagree")
+        planned = arrivals[minting]
+        return Measured(done - begun - arrivals, handed - planned, read - planned if self._reads else read)
+
+    def _consumers(self) -> tuple[list[float], ...]:
+        return (self._handed, self._read) if self._reads else (self._handed,)
 
     def _grant(self, people: list[int]) -> None:
         fresh = sorted(set(people) - self._granted)

@@ -24,7 +24,7 @@ from dayfly.engine.lineage import (
 )
 from dayfly.privacy.fragments import ConsentRef, FragmentOrder, OrderField, RuleRef
 
-__all__ = ["run"]
+__all__ = ["bench_block", "bench_order", "bench_shape", "run"]
 
 MAX_BLOCK_BYTES: Final = 250
 MAX_EXPLAIN_MS: Final = 1.0
@@ -37,7 +37,7 @@ HOUR_MS: Final = 3_600_000
 
 def run(*, quick: bool = False) -> list[dict[str, object]]:
     """Rows of the realtime suite; `quick` keeps fewer fragments in the store."""
-    shape, block = _shape(), _block(_shape())
+    shape, block = bench_shape(), bench_block(bench_shape())
     encoded = encode(block)
     write_us = 1_000 * _median_ms(lambda: encode(block), calls=2_000)
     read_us = 1_000 * _median_ms(lambda: decode(encoded), calls=2_000)
@@ -76,7 +76,8 @@ def _row(case: str, measured: float, unit: str, bar: float, note: str) -> dict[s
     }
 
 
-def _shape() -> LineageShape:
+def bench_shape() -> LineageShape:
+    """Three rules, eight fields, five channels."""
     rules = (
         RuleText("trigger", "advise-on-sofa-materials", 3, "when: tag comparing-sofa-materials"),
         RuleText(
@@ -103,7 +104,8 @@ def _shape() -> LineageShape:
     return LineageShape(rules, fields, ("app", "web", "wifi", "marketplace", "hotline"))
 
 
-def _block(shape: LineageShape) -> LineageBlock:
+def bench_block(shape: LineageShape) -> LineageBlock:
+    """Evidence of seven events over a day."""
     events = [
         SourceEvent(
             hashlib.blake2b(bytes([number]), digest_size=16).digest(),
@@ -122,7 +124,8 @@ def _block(shape: LineageShape) -> LineageBlock:
     return make_block(shape, as_of_ms=NOW_MS, consents=(consent,), fields=fields)
 
 
-def _order(number: int, block: bytes) -> FragmentOrder:
+def bench_order(number: int, block: bytes, *, issued_at_ms: int = NOW_MS) -> FragmentOrder:
+    """The order of a fragment, each for a person of its own."""
     return FragmentOrder(
         order_id=f"order-{number}",
         audience="crm-cn-1",
@@ -133,8 +136,8 @@ def _order(number: int, block: bytes) -> FragmentOrder:
         fields=tuple(OrderField(f"field_{position}", "held") for position in range(FIELDS)),
         subject=number.to_bytes(16, "big"),
         consent=(ConsentRef("o:9f86d081884c7d659a2feaa0c55ad015", 3, NOW_MS + 300 * 24 * HOUR_MS),),
-        issued_at_ms=NOW_MS,
-        expires_at_ms=NOW_MS + 1_800_000,
+        issued_at_ms=issued_at_ms,
+        expires_at_ms=issued_at_ms + 1_800_000,
         lineage=block,
     )
 
@@ -144,7 +147,7 @@ def _explain_ms(path: Path, shape: LineageShape, encoded: bytes, stored: int) ->
     try:
         store.declare([shape])
         for number in range(stored):
-            store.put(f"fragment-{number}", _order(number, encoded))
+            store.put(f"fragment-{number}", bench_order(number, encoded))
         jtis = iter(range(0, stored * 997, 997))
         return _median_ms(
             lambda: store.explain(f"fragment-{next(jtis) % stored}", "field_3"), calls=stored // 40

@@ -21,7 +21,14 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
         "memory_case",
         "start_case",
     ),
-    "durable": ("durable_latency_case", "durable_rate_case", "commit_case", "recovery_case", "cores_case"),
+    "durable": (
+        "durable_latency_case",
+        "durable_rate_case",
+        "commit_case",
+        "recovery_case",
+        "vault_case",
+        "cores_case",
+    ),
     "sandbox": (
         "sandbox_groupby_case",
         "sandbox_release_case",

@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from dayfly.engine.delivery.store import DeliveryStore
 from dayfly.engine.durable import Engine
 from dayfly.engine.policy.load import example_policy_folder
 from dayfly.privacy.keys import BareSeal, FileKeyProvider
@@ -77,7 +78,7 @@ def test_a_whole_store_holds_and_checking_changes_no_byte_of_it(site: Site) -> N
         path: path.read_bytes() for path in site.store.rglob("*") if path.is_file() and path.name != "LOCK"
     }
     assert parts(site) == dict.fromkeys(
-        ("marker", "keys", "snapshots", "log", "tombstones", "audit", "lineage"), True
+        ("marker", "keys", "snapshots", "log", "tombstones", "audit", "lineage", "dead"), True
     )
     after = {
         path: path.read_bytes() for path in site.store.rglob("*") if path.is_file() and path.name != "LOCK"
@@ -108,6 +109,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "tombstones": lambda store: write(store / "tombstones" / "checkpoint", "no note"),
     "audit": lambda store: write(store / "audit.jsonl", '{"seq":5}\n'),
     "lineage": lambda store: flip(store / "lineage.db", 4_096 + 3),
+    "dead": lambda store: flip(first(store / "dead", "*.dead"), 20),
 }
 
 
@@ -117,6 +119,39 @@ def test_damage_is_found_where_it_is(site: Site, part: str) -> None:
     found = parts(site)
     assert not found[part]
     assert [name for name, holds in found.items() if not holds] == [part]
+
+
+def told(site: Site, part: str) -> str:
+    result = dayfly("store", "check", site.store, "--keys", site.keys, "--json")
+    (found,) = [one["told"] for one in orjson.loads(result.stdout)["parts"] if one["part"] == part]
+    return str(found)
+
+
+def test_dead_letters_are_counted_and_a_torn_last_block_is_no_damage(site: Site) -> None:
+    with site.open() as engine:
+        engine.submit([b"[", b"{"], "app")
+    path = max((site.store / "dead").glob("*.dead"))
+    whole = path.read_bytes()
+    assert told(site, "dead").startswith("3 letters in ")
+    path.write_bytes(whole[:-3])
+    assert told(site, "dead").startswith("1 letters in ")
+    assert path.read_bytes() == whole[:-3]
+    path.write_bytes(whole)
+    flip(path, 68 + 30)  # in the first block, behind which another one stands
+    assert "block=0" in told(site, "dead")
+
+
+def test_a_delivery_database_beside_the_store_is_checked_too(site: Site) -> None:
+    path = site.store / "delivery.db"
+    DeliveryStore(path, tenant="shop").close()
+    before = path.read_bytes()
+    assert told(site, "delivery") == "0 fragments, 0 deliveries under way"
+    assert path.read_bytes() == before
+    flip(path, 4_096 + 3)
+    assert not parts(site)["delivery"]
+    path.unlink()
+    DeliveryStore(path, tenant="somebody else").close()
+    assert "must belong to tenant" in told(site, "delivery")
 
 
 def test_an_older_snapshot_that_is_damaged_is_found_beside_a_whole_one(site: Site) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 
 from dayfly.engine.durable import Engine, TagChanged
-from dayfly.engine.durable.opening import series_of
+from dayfly.engine.durable.engine_keys import series_of
 from dayfly.engine.errors import FeedGap
 from dayfly.privacy.audit_log import verify_audit
 from dayfly.privacy.fragments.tombstones.note import open_note

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from dayfly.engine.delivery.items import FragmentEnded, FragmentReady
-from dayfly.engine.durable.opening import series_of
+from dayfly.engine.durable.engine_keys import series_of
 from dayfly.engine.shard import kernels_layout
 from dayfly.privacy.consent import UseBudget
 from dayfly.privacy.errors import LeaseRefused

@@ -132,3 +132,46 @@ def test_a_closed_subscription_iterates_no_further() -> None:
         seen.append(entry.position)
         subscription.close()
     assert seen == [1]
+
+
+@given(kept=st.integers(0, 20), after=st.integers(0, 20), groups=st.lists(st.integers(0, 4), max_size=6))
+def test_a_listener_hears_what_follows_its_position_once_and_in_order(
+    kept: int, after: int, groups: list[int]
+) -> None:
+    feed = filled(1, kept)
+    after = min(after, kept)
+    heard: list[int] = []
+    with feed.listen(lambda item: heard.append(item.position), after) as listening:
+        for size in groups:
+            known = max(feed.newest, 1)
+            feed.publish(item(position) for position in range(known, feed.newest + size + 1))
+        assert heard == list(range(after + 1, feed.newest + 1))
+        assert listening.position == feed.newest
+    feed.publish([item(feed.newest + 1)])
+    assert feed.newest not in heard
+
+
+def test_a_listener_from_now_on_hears_nothing_that_was_before() -> None:
+    feed = filled(1, 5)
+    heard: list[int] = []
+    feed.listen(lambda item: heard.append(item.position))
+    feed.publish([item(6)])
+    assert heard == [6]
+    with pytest.raises(FeedGap, match="after=9 must be a position from 0 to 6"):
+        feed.listen(lambda item: heard.append(item.position), 9)
+
+
+def test_what_a_listener_raises_ends_its_listening_and_nobody_elses() -> None:
+    feed = filled(1, 2)
+    heard: list[int] = []
+
+    def fails(_: FeedItem) -> None:
+        raise ValueError("a consumer's mistake")
+
+    failed = feed.listen(fails)
+    other = feed.listen(lambda item: heard.append(item.position))
+    feed.publish([item(3), item(4)])
+    feed.publish([item(5)])
+    assert (heard, other.position, other.error) == ([3, 4, 5], 5, None)
+    assert failed.position == 2
+    assert isinstance(failed.error, ValueError)

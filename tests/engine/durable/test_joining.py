@@ -1,5 +1,7 @@
 """Replay joins frames of events; what comes out is what frame by frame would give, wherever the log ends."""
 
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,10 +9,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dayfly.engine.durable import recovery
+from dayfly.engine.durable import reading_ahead, replaying
+from dayfly.engine.durable.feed_tail import FeedKept
 from dayfly.engine.durable.host import EFFECTS, INPUTS
 from dayfly.engine.durable.joining import joined, piece_of
-from dayfly.engine.durable.recovery import FeedKept, Recovered, StoredFrame, recover
+from dayfly.engine.durable.reading_ahead import StoredFrame
+from dayfly.engine.durable.recovered import Recovered
+from dayfly.engine.durable.recovery import recover
+from dayfly.engine.errors import FrameError
+from dayfly.engine.shard import batches
+from dayfly.engine.shard.kernels_strings import intern_rows
+from dayfly.engine.store import Frame
 
 from .breaking import ONE_BY_ONE, Contents, contents
 from .shop import Shop
@@ -62,10 +71,10 @@ def test_frames_joined_in_any_way_give_what_each_alone_gives_at_any_end_of_the_l
         return recover(found.position, found.parts, frames, series=series)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recovery, "piece_of", lambda _position, _payload: None)
+        patch.setattr(reading_ahead, "piece_of", lambda _position, _payload: None)
         alone = again(found.frames[:cut])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recovery, "AT_ONCE", at_once)
+        patch.setattr(replaying, "AT_ONCE", at_once)
         assert told(again(found.frames[:cut])) == told(alone)
 
 
@@ -88,7 +97,7 @@ def test_frames_of_events_are_applied_in_few_calls(
         calls.append(1)
         return joined(*given)
 
-    monkeypatch.setattr(recovery, "joined", counted)
+    monkeypatch.setattr(replaying, "joined", counted)
     recovered = recover(found.position, found.parts, found.frames, series=series)
     assert recovered.events == 60
     assert len(calls) <= 2
@@ -112,3 +121,65 @@ def test_only_the_feed_items_that_are_kept_are_made_and_none_in_between_is_missi
         item for item in every.items if item.at_ms >= newest_ms - 1
     ]
     assert len(young.items) < len(every.items)
+
+
+def test_texts_of_the_next_events_are_never_interned_while_others_are(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More texts than the tables begin with, so that these must grow while the shard takes events in on its own thread."""
+    shop = Shop(tmp_path_factory.mktemp("texts"))
+    engine = shop.open(log=ONE_BY_ONE)
+    for step in range(40):
+        shop.clock.now_ms += 1
+        views = [_viewed(shop, 60 * step + number) for number in range(60)]
+        engine.submit(
+            [*views, b"{"], "app"
+        )  # its dead letter is an effect: what it covers is applied without waiting
+    found = contents(shop.crashed_copy(), shop.keys)
+    engine.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading_ahead, "piece_of", lambda _position, _payload: None)
+        alone = recover(found.position, found.parts, found.frames, series=series)
+    busy = threading.Lock()
+
+    def guarded(*given: Any) -> None:
+        assert busy.acquire(blocking=False), "texts are interned by two threads at once"
+        time.sleep(0.002)
+        intern_rows(*given)
+        busy.release()
+
+    monkeypatch.setattr(replaying, "AT_ONCE", 120)
+    monkeypatch.setattr(batches, "intern_rows", guarded)
+    again = recover(found.position, found.parts, found.frames, series=series)
+    assert int(again.shard.arrays.strings.meta[0]) > 2_048
+    assert told(again) == told(alone)
+
+
+def _viewed(shop: Shop, number: int) -> bytes:
+    return shop.message(
+        f"u-{number % 7}",
+        "Product Viewed",
+        product_id=f"p-{number}",
+        category="sofa",
+        material="oak",
+        price=1,
+    )
+
+
+def test_an_unreadable_frame_is_told_at_its_place_and_no_thread_is_left(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    found = lived(tmp_path_factory, 11, 10)
+    last = found.frames[-1]
+    frames = [*found.frames[:-1], Frame(last.position, 9, last.payload)]
+    seen: list[int] = []
+    before = threading.active_count()
+    with pytest.raises(FrameError, match="frame kind=9 must be known"):
+        recover(found.position, found.parts, frames, series=series, progress=seen.append)
+    assert seen[-1] == len(frames) - 1
+    holes = [*found.frames[:3], *found.frames[4:]]
+    with pytest.raises(
+        FrameError, match=f"frame position={holes[3].position} must be {holes[2].position + 1}"
+    ):
+        recover(found.position, found.parts, holes, series=series)
+    assert threading.active_count() == before

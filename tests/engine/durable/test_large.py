@@ -122,3 +122,9 @@ def test_dead_letters_of_neighbours_in_one_turn_are_told_to_their_own_callers(sh
     assert [letter.place for letter in first.result().dead_letters] == ["payload 1"]
     assert [letter.place for letter in second.result().dead_letters] == ["payload 0"]
     assert third.result().dead_letters == ()
+    engine._running.sync_views()
+    kept = list(engine._running.views.letters.read())
+    assert [letter.place for letter in kept] == [
+        "payload 1",
+        "payload 0",
+    ]  # as their callers count, on disk too

@@ -326,3 +326,9 @@ def test_reading_a_snapshot_decodes_nobody(monkeypatch: pytest.MonkeyPatch) -> N
     assert again.snapshot() == saved
     with pytest.raises(AssertionError):
         again.consents_of(ANN)
+
+
+def test_a_shard_restored_without_events_has_as_much_room_for_windows_as_a_new_one() -> None:
+    fresh = Shard(policy(), expected_people=5_000)
+    again = Shard.restore(fresh.snapshot(), fresh.policy, expected_people=5_000)
+    assert len(again.arrays.core.world.lines.table) >= len(fresh.arrays.core.world.lines.table)

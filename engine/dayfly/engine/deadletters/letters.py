@@ -17,10 +17,15 @@ from dayfly.privacy.keys import DataKeys
 
 from .period_file import Head, PeriodFile, key_check
 
-__all__ = ["DeadLetterSettings", "DeadLetters"]
+__all__ = ["SUFFIX", "DeadLetterSettings", "DeadLetters", "tenant_digest"]
 
 PURPOSE: Final = "dead"
-_SUFFIX: Final = ".dead"
+SUFFIX: Final = ".dead"
+
+
+def tenant_digest(tenant: bytes) -> bytes:
+    """What the files say of whose letters they hold."""
+    return hashlib.blake2b(tenant, digest_size=16, person=b"dayfly-dead").digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ class DeadLetters:
     ) -> None:
         self._folder, self._keys, self._random_bytes = folder, keys, random_bytes
         self._limits = settings or DeadLetterSettings()
-        self._tenant = hashlib.blake2b(tenant, digest_size=16, person=b"dayfly-dead").digest()
+        self._tenant = tenant_digest(tenant)
         self._waiting: list[tuple[int, RejectedEvent]] = []
         self._files: dict[int, PeriodFile] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -215,9 +220,9 @@ class DeadLetters:
             raise DeadLetterError(
                 f"folder={self._folder.name!r} must have one writer; close the other process first"
             ) from None
-        for leftover in self._folder.glob(f"*{_SUFFIX}.new"):
+        for leftover in self._folder.glob(f"*{SUFFIX}.new"):
             leftover.unlink()  # an erasure that did not come to its end; the old file still stands
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
             head = Head.read(path)
             if head is None:
                 path.unlink()  # cut while it was made: it never held a letter
@@ -282,4 +287,4 @@ class DeadLetters:
         self._keys.destroy([old.head.key_id])
 
     def _path(self, period: int) -> Path:
-        return self._folder / f"{period:012d}{_SUFFIX}"
+        return self._folder / f"{period:012d}{SUFFIX}"

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from .background import Background
 from .delivery import Delivery
 from .letters import Send
 from .outcomes import Outcome, Result
@@ -22,7 +22,7 @@ _MAX_SLEEP_SECONDS: Final = 1.0
 """A clock that is stepped is noticed after this long."""
 
 
-class Courier:
+class Courier(Background):
     """Delivers until it is stopped. A context manager: `with Courier(...):` runs it in a thread.
 
     Args:
@@ -40,41 +40,28 @@ class Courier:
         now_ms: Callable[[], int],
         on_error: Callable[[BaseException], None],
     ) -> None:
+        super().__init__("dayfly-courier", on_error)
         self._delivery = delivery
         self._transport = transport
         self._now_ms = now_ms
-        self._on_error = on_error
         self._tasks: dict[int, asyncio.Task[Result]] = {}
         self._results: list[tuple[int, Result]] = []
         self._slots = {
             endpoint.name: asyncio.Semaphore(endpoint.concurrency) for endpoint in delivery.settings.endpoints
         }
         self._broken: BaseException | None = None
-        self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._signal: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
-        self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Run in a thread of its own."""
-        self._thread = threading.Thread(target=self._main, name="dayfly-courier", daemon=True)
-        self._thread.start()
+    def work(self) -> None:
+        """As `run`, on an event loop of its own."""
+        asyncio.run(self.run())
 
     def stop(self) -> None:
         """Break off what is in flight, note how far it got, end. Safe from any thread; waits for the courier's own thread."""
-        self._stopping.set()
+        self.stopping.set()
         self._wake()
-        if self._thread is not None:
-            self._thread.join()
+        super().stop()
 
     async def run(self) -> None:
         """Deliver until `stop` is called, for callers with an event loop of their own."""
@@ -84,7 +71,7 @@ class Courier:
         self._delivery.on_work(self._wake)
         with ThreadPoolExecutor(1, thread_name_prefix="dayfly-delivery-disk") as disk:
             try:
-                while not self._stopping.is_set():
+                while not self.stopping.is_set():
                     await self._turn(disk, wake)
             finally:
                 with self._lock:
@@ -155,9 +142,3 @@ class Courier:
             if self._signal is not None:
                 loop, event = self._signal
                 loop.call_soon_threadsafe(event.set)
-
-    def _main(self) -> None:
-        try:
-            asyncio.run(self.run())
-        except Exception as error:  # noqa: BLE001 - handed on whole: a thread has no caller
-            self._on_error(error)

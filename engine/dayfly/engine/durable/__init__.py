@@ -4,9 +4,9 @@ from .backup import BackupInfo
 from .dispatch import Dispatcher
 from .engine import Engine
 from .erasure import ErasureCertificate, verify_certificate
-from .feed import Feed, FeedItem, Subscription, TagChanged
+from .feed import Feed, FeedItem, Listening, Subscription, TagChanged
 from .loop import Receipt
-from .opening import Outside
+from .outside import Outside
 from .restore import Restored, restore
 from .settings import EngineSettings
 
@@ -18,6 +18,7 @@ __all__ = [
     "ErasureCertificate",
     "Feed",
     "FeedItem",
+    "Listening",
     "Outside",
     "Receipt",
     "Restored",

@@ -8,11 +8,13 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dayfly.engine.deadletters.checking import check_letters
+from dayfly.engine.delivery.store import DeliveryStore
 from dayfly.engine.errors import StoreDamaged, StoreForeign
 from dayfly.engine.store import LOCAL_DISK, Snapshots, StoreLock, StoreMarker
 from dayfly.engine.store.reading import key_for, reading
@@ -25,6 +27,7 @@ from dayfly.privacy.keys import KeyProvider, SlotKeys
 __all__ = ["Finding", "check_store"]
 
 _KEY_FILE: Final = "keys.slots"
+_DELIVERY_FILE: Final = "delivery.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Finding:
     """What was found about a part of a store.
 
     Attributes:
-        part: `marker`, `keys`, `log`, `snapshots`, `tombstones`, `audit` or `lineage`.
+        part: `marker`, `keys`, `log`, `snapshots`, `tombstones`, `audit`, `lineage`, `dead`, or `delivery` where it is there.
         holds: Whether it is in order.
         told: What there is, or what does not hold.
     """
@@ -83,7 +86,10 @@ def check_store(folder: Path, keys: KeyProvider, *, now_ms: Callable[[], int]) -
                 "tombstones": lambda: _tombstones(folder, keys),
                 "audit": lambda: _audit(folder),
                 "lineage": lambda: _lineage(folder),
+                "dead": lambda: _dead(folder, slots, keys.tenant_id),
             }
+            if (folder / _DELIVERY_FILE).exists():
+                parts["delivery"] = lambda: _delivery(folder, keys.tenant)
             found += [_finding(part, check) for part, check in parts.items()]
     return tuple(found)
 
@@ -154,11 +160,31 @@ def _whole_lines(lines: Iterator[bytes]) -> Iterator[bytes]:
 
 def _lineage(folder: Path) -> str:
     """SQLite's own check, on a copy with its write-ahead log."""
-    with tempfile.TemporaryDirectory() as place:
-        for path in folder.glob("lineage.db*"):
-            shutil.copy2(path, place)
-        with closing(sqlite3.connect(Path(place) / "lineage.db")) as connection:
-            ((told,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
+    with _copied(folder, "lineage.db") as copy, closing(sqlite3.connect(copy)) as connection:
+        ((told,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
     if told != "ok":
         raise StoreDamaged(f"lineage.db must pass SQLite's check: {told}; restore the store from a backup")
     return "the database is whole"
+
+
+def _dead(folder: Path, slots: SlotKeys, tenant: bytes) -> str:
+    """Every block of every period, decrypted."""
+    periods, letters = check_letters(folder / "dead", keys=slots, tenant=tenant)
+    return f"{letters} letters in {periods} periods"
+
+
+def _delivery(folder: Path, tenant: str) -> str:
+    """What delivery itself looks at when it is opened, on a copy with its write-ahead log."""
+    with _copied(folder, _DELIVERY_FILE) as copy, closing(DeliveryStore(copy, tenant=tenant)) as store:
+        ((fragments,),) = store.rows("SELECT count(*) FROM fragments")
+        ((waiting,),) = store.rows("SELECT count(*) FROM jobs WHERE state != 'done'")
+    return f"{fragments} fragments, {waiting} deliveries under way"
+
+
+@contextmanager
+def _copied(folder: Path, name: str) -> Iterator[Path]:
+    """A copy of a database and its write-ahead log."""
+    with tempfile.TemporaryDirectory() as place:
+        for path in folder.glob(f"{name}*"):
+            shutil.copy2(path, place)
+        yield Path(place) / name

@@ -4,20 +4,25 @@ Delivery keeps the position of the last item that it took, in the same transacti
 once, whichever of the two processes' parts ended in between.
 """
 
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Protocol, Self
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from dayfly.engine.delivery import Delivery
-from dayfly.engine.durable.feed import Subscription, TagChanged
+from dayfly.engine.delivery.background import Background
+from dayfly.engine.delivery.items import FragmentEnded, FragmentReady, FragmentRecalled
+from dayfly.engine.durable.feed import FeedItem, Subscription, TagChanged
 from dayfly.engine.errors import DeliveryError, EngineClosed, FeedGap
 
-__all__ = ["AT_ONCE", "LOOK_SECONDS", "Dispatcher", "FeedThread", "FragmentFeed"]
+__all__ = ["AT_ONCE", "Deliverable", "Dispatcher", "FeedDispatcher", "FragmentFeed"]
+
+PlaceT = TypeVar("PlaceT")
+
+Deliverable: TypeAlias = FragmentReady | FragmentRecalled | FragmentEnded
+"""What of a feed is delivered."""
 
 AT_ONCE: Final = 256
-LOOK_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.2
 """How long `stop` may have to wait."""
 
 
@@ -29,60 +34,28 @@ class FragmentFeed(Protocol):
         ...
 
 
-class FeedThread(ABC):
-    """A thread that runs until it is stopped. A context manager.
+class Reading(Protocol[PlaceT]):
+    """What is needed of a subscription."""
 
-    Args:
-        on_error: Told (in this thread) what ended it other than `stop` or the closing of the engine.
-    """
+    position: PlaceT
 
-    def __init__(self, on_error: Callable[[BaseException], object]) -> None:
-        self._on_error: Final = on_error
-        self.stopping: Final = threading.Event()
-        self._thread: threading.Thread | None = None
+    def get(self, timeout_seconds: float | None = None) -> FeedItem | None:
+        """The next item; None when none came in time."""
+        ...
 
-    @abstractmethod
-    def run(self) -> None:
-        """What the thread does."""
-
-    def __enter__(self) -> Self:
-        """Start."""
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Stop."""
-        self.stop()
-
-    def start(self) -> None:
-        """Run in a thread of its own."""
-        self._thread = threading.Thread(target=self._main, name="dayfly-dispatcher", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish the items at hand and end."""
-        self.stopping.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _main(self) -> None:
-        try:
-            self.run()
-        except Exception as error:  # noqa: BLE001 - handed on whole: a thread has no caller
-            self._on_error(error)
+    def close(self) -> None:
+        """Read no more."""
+        ...
 
 
-class Dispatcher(FeedThread):
-    """Gives a `Delivery` the feed of an engine until it is stopped. A context manager: `with Dispatcher(...):` runs it in a thread.
+class FeedDispatcher(Background, Generic[PlaceT]):
+    """Gives a `Delivery` a feed until it is stopped. A context manager: `with` runs it in a thread.
 
     Where the feed no longer reaches back to what delivery took last, it goes on with the oldest item kept. With a feed kept
     longer than fragments live (as by default) nothing that is alive is passed over: the keys of everything older are
     destroyed, so what a CRM still holds of it can no longer be opened.
 
     Args:
-        engine: Whose feed.
         delivery: Stays open.
         now_ms: The clock.
         on_error: Told (in this thread) what ended it other than `stop` or the closing of the engine.
@@ -94,18 +67,36 @@ class Dispatcher(FeedThread):
 
     def __init__(
         self,
-        engine: FragmentFeed,
         delivery: Delivery,
         *,
         now_ms: Callable[[], int],
         on_error: Callable[[BaseException], object],
     ) -> None:
-        super().__init__(on_error)
-        self._engine: Final = engine
+        super().__init__("dayfly-dispatcher", on_error)
         self._delivery: Final = delivery
         self._now_ms: Final = now_ms
         self.taken = 0
         self.gaps = 0
+
+    @abstractmethod
+    def _place(self) -> PlaceT:
+        """Where delivery stands in the feed."""
+
+    @abstractmethod
+    def _reading(self, after: PlaceT) -> Reading[PlaceT]:
+        """The feed behind a place. Raises `FeedGap`."""
+
+    @abstractmethod
+    def _behind(self, gap: FeedGap, place: PlaceT) -> PlaceT | None:
+        """Where the feed goes on behind a gap; None where that is before `place`."""
+
+    @abstractmethod
+    def _deliver(self, items: Sequence[Deliverable], place: PlaceT) -> None:
+        """Give delivery items, the last of which stands at `place`."""
+
+    def work(self) -> None:
+        """As `run`."""
+        self.run()
 
     def run(self) -> None:
         """Hand over until stopped or until the engine is closed, for callers with a thread of their own.
@@ -113,41 +104,76 @@ class Dispatcher(FeedThread):
         Raises:
             DeliveryError: delivery cannot go on, or has taken items that this engine never gave.
         """
-        feed = self._subscribed(self._delivery.position)
+        feed = self._begun(self._place())
         while not self.stopping.is_set():
             try:
                 self._turn(feed)
             except FeedGap as gap:
+                feed.close()
                 feed = self._after(gap, feed.position)
             except EngineClosed:
                 return
+        feed.close()
 
-    def _turn(self, feed: Subscription) -> None:
+    def _turn(self, feed: Reading[PlaceT]) -> None:
         """Take whatever has arrived; what was read is handed over also where the feed ends or has a gap behind it."""
-        items = []
+        items: list[Deliverable] = []
         try:
-            item = feed.get(LOOK_SECONDS)
+            item = feed.get(_LOOK_SECONDS)
             while item is not None:
                 if not isinstance(item, TagChanged):
                     items.append(item)
                 item = feed.get(0) if len(items) < AT_ONCE and not self.stopping.is_set() else None
         finally:
             if items:
-                self._delivery.take(items, now_ms=self._now_ms())
+                self._deliver(items, feed.position)
                 self.taken += len(items)
 
-    def _subscribed(self, after: int) -> Subscription:
+    def _begun(self, after: PlaceT) -> Reading[PlaceT]:
         try:
-            return self._engine.fragments(after)
+            return self._reading(after)
         except FeedGap as gap:
             return self._after(gap, after)
 
-    def _after(self, gap: FeedGap, position: int) -> Subscription:
+    def _after(self, gap: FeedGap, place: PlaceT) -> Reading[PlaceT]:
         """Go on behind a gap."""
-        if gap.resume_after < position:
+        resume = self._behind(gap, place)
+        if resume is None:
             raise DeliveryError(
-                f"position={position} of delivery must not be ahead of the feed's {gap.resume_after}; it belongs to a later"
-                " state of the store: remove delivery.db"
+                f"position={place} of delivery must not be ahead of the feed's"
+                f" {gap.resume_positions or gap.resume_after}; it belongs to a later state of the store: remove delivery.db"
             ) from gap
         self.gaps += 1
-        return self._engine.fragments(gap.resume_after)
+        return self._reading(resume)
+
+
+class Dispatcher(FeedDispatcher[int]):
+    """Gives a `Delivery` the feed of an engine; see `FeedDispatcher`.
+
+    Args:
+        engine: Whose feed.
+        delivery, now_ms, on_error: As of `FeedDispatcher`.
+    """
+
+    def __init__(
+        self,
+        engine: FragmentFeed,
+        delivery: Delivery,
+        *,
+        now_ms: Callable[[], int],
+        on_error: Callable[[BaseException], object],
+    ) -> None:
+        super().__init__(delivery, now_ms=now_ms, on_error=on_error)
+        self._engine: Final = engine
+
+    def _place(self) -> int:
+        return self._delivery.position
+
+    def _reading(self, after: int) -> Subscription:
+        return self._engine.fragments(after)
+
+    def _behind(self, gap: FeedGap, place: int) -> int | None:
+        return None if gap.resume_after < place else gap.resume_after
+
+    def _deliver(self, items: Sequence[Deliverable], place: int) -> None:  # noqa: ARG002 - items bear their positions
+        self._delivery.take(items, now_ms=self._now_ms())

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Self
 from dayfly.engine.durable.arguments import check_policy, check_pseudonym, check_type, payloads_of
 from dayfly.engine.durable.backup import BackupInfo
 from dayfly.engine.durable.erasure import ErasureCertificate
-from dayfly.engine.durable.feed import Subscription
+from dayfly.engine.durable.feed import FeedItem, Listening, Subscription
 from dayfly.engine.durable.loop import Receipt
-from dayfly.engine.durable.opening import Outside, Running, open_store
+from dayfly.engine.durable.opening import open_store
+from dayfly.engine.durable.outside import Outside
+from dayfly.engine.durable.running import Running
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.work import Work
 from dayfly.engine.health import HealthReport, Watched
@@ -186,6 +188,22 @@ class Engine:
             FeedGap: items in between are gone.
         """
         return self._running.feed.subscribe(after)
+
+    def listen(self, hear: Callable[[FeedItem], object], after: int | None = None) -> Listening:
+        """As `fragments`, by calling a function: the quickest way, for no other thread has to wake up.
+
+        It is called by the thread that makes calls durable, which waits for it: pass the item on (`loop.call_soon_threadsafe`,
+        a queue) and return. It must not wait for the engine. What it raises ends the listening, and is kept there. Items
+        that are kept already are told before this returns.
+
+        Args:
+            hear: Called with each item, in order, when it is durable.
+            after: As for `fragments`.
+
+        Raises:
+            FeedGap: items in between are gone.
+        """
+        return self._running.feed.listen(hear, after)
 
     def lease(self, request: LeaseRequest) -> Lease:
         """Give a CRM the key of a fragment, if everything allows it at this instant; logged before it is given.

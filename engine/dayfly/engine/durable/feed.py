@@ -18,7 +18,7 @@ from dayfly.engine.delivery.items import FragmentEnded, FragmentReady, FragmentR
 from dayfly.engine.durable.effects import Effects
 from dayfly.engine.errors import EngineClosed, FeedGap
 
-__all__ = ["Feed", "FeedItem", "Subscription", "TagChanged", "item_count", "items_of"]
+__all__ = ["Feed", "FeedItem", "Listening", "Subscription", "TagChanged", "item_count", "items_of"]
 
 
 class TagChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag="tag"):
@@ -105,6 +105,7 @@ class Feed:
         self._items: deque[FeedItem] = deque()
         self._next = next_position
         self._changed = threading.Condition()
+        self._listeners: tuple[Listening, ...] = ()
         self._closed = False
 
     @property
@@ -121,12 +122,15 @@ class Feed:
     def publish(self, items: Iterable[FeedItem]) -> None:
         """Add durable items, in order; items known already are passed over."""
         with self._changed:
-            for item in items:
-                if item.position >= self._next:
-                    self._items.append(item)
-                    self._next = item.position + 1
+            fresh = [item for item in items if item.position >= self._next]
+            self._items.extend(fresh)
+            if fresh:
+                self._next = fresh[-1].position + 1
             self._let_go()
             self._changed.notify_all()
+            listeners = self._listeners
+        for listener in listeners:
+            listener.tell(fresh)
 
     def _let_go(self) -> None:
         items = self._items
@@ -165,6 +169,25 @@ class Feed:
         start = self.newest if after is None else after
         self._check(start)
         return Subscription(self, start)
+
+    def listen(self, hear: Callable[[FeedItem], object], after: int | None = None) -> "Listening":
+        """Have a function called with items after a position, then with each new one; see `Engine.listen`.
+
+        Raises:
+            FeedGap: items between `after` and the oldest kept are gone.
+        """
+        with self._changed:
+            start = self.newest if after is None else after
+            self._check(start)
+            listening = Listening(self, hear, start)
+            listening.tell(self._items)
+            self._listeners = (*self._listeners, listening)
+        return listening
+
+    def leave(self, listening: "Listening") -> None:
+        """Tell a listener nothing more."""
+        with self._changed:
+            self._listeners = tuple(other for other in self._listeners if other is not listening)
 
     def _check(self, after: int) -> None:
         with self._changed:
@@ -211,6 +234,51 @@ class Feed:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Listening:
+    """A function that is called with each item. Made by `Feed.listen`.
+
+    Attributes:
+        position: Of the last item that it was called with; store it with what you did, and listen after it next time.
+        error: What the function raised, None when nothing: it is not called any more then.
+    """
+
+    def __init__(self, feed: Feed, hear: Callable[[FeedItem], object], after: int) -> None:
+        self._feed = feed
+        self._hear: Callable[[FeedItem], object] | None = hear
+        self.position = after
+        self.error: Exception | None = None
+
+    def tell(self, items: Iterable[FeedItem]) -> None:
+        """Call the function with the items behind `position`, in order."""
+        for item in items:
+            if self._hear is None:
+                return
+            if item.position <= self.position:
+                continue
+            try:
+                self._hear(item)
+            except Exception as error:  # noqa: BLE001 - a consumer's mistake must not fail the log
+                self.error = error
+                self.close()
+                return
+            self.position = item.position
+
+    def close(self) -> None:
+        """Call it no more; it may still be in a call on another thread."""
+        self._hear = None
+        self._feed.leave(self)
+
+    def __enter__(self) -> Self:
+        """The listening itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
 
 
 class Subscription:

@@ -15,6 +15,7 @@ from dayfly.engine.durable import recording
 from dayfly.engine.durable.cutting import check_fits, effects_frames, fitting, inputs_frames
 from dayfly.engine.durable.effects import Effects, Leased, Unminted
 from dayfly.engine.durable.feed import FeedItem
+from dayfly.engine.durable.places import Letters, in_submissions
 from dayfly.engine.durable.standing import Standing
 from dayfly.engine.errors import EngineFailed, ShardError
 from dayfly.engine.health.meter import ChannelMeter
@@ -25,7 +26,7 @@ from dayfly.privacy.errors import DayflyError
 from dayfly.privacy.fragments import Lease, LeaseRequest
 from dayfly.privacy.fragments.tombstones.durable import DurableGraveyard
 
-__all__ = ["EFFECTS", "INPUTS", "FrameLog", "Host", "Turn", "payload_number"]
+__all__ = ["EFFECTS", "INPUTS", "FrameLog", "Host", "Turn"]
 
 INPUTS: Final = 1
 EFFECTS: Final = 2
@@ -131,8 +132,7 @@ class Host:
 
     def ready(self, _size: int) -> None:
         """Make everything up to now durable, before a checkpoint of the tombstone log is signed."""
-        self.log_effects()
-        self.hand_over()
+        self.log_effects(last=True)
         self._log.wait(self.position)
 
     @property
@@ -170,19 +170,26 @@ class Host:
     # --- acting --------------------------------------------------------------------------------------------------------
 
     def segment(
-        self, payloads: Sequence[bytes], channel: str, received_ms: int
-    ) -> list[tuple[int, RejectedEvent]]:
-        """Take Segment or RudderStack payloads in; returns what is no event, with the number of its payload.
+        self, payloads: Sequence[bytes], channel: str, received_ms: int, *, ends: Sequence[int]
+    ) -> Letters:
+        """Take Segment or RudderStack payloads of several submissions in; returns what is no event, by submission.
+
+        Args:
+            payloads: Of all submissions, one after the other.
+            channel: Of all of them.
+            received_ms: When.
+            ends: For each submission the number of the payload behind its last one.
 
         Raises:
             CatalogError: the channel is not declared.
             ValueOutOfRange: a payload is too large for the log; nothing was taken.
         """
-        letters: list[tuple[int, RejectedEvent]] = []
+        letters: Letters = []
         read = partial(self.engine.intake.segment, channel=channel, received_ms=received_ms)
-        for start, result in list(fitting(read, payloads, self._limit)):
+        for start, found in list(fitting(read, payloads, self._limit)):
+            result, told = in_submissions(found, start, ends)
             self.take(result, received_ms)
-            letters += [(start + payload_number(letter.place), letter) for letter in result.dead_letters]
+            letters += told
         return letters
 
     def take(self, result: IntakeResult, now_ms: int) -> None:
@@ -249,12 +256,20 @@ class Host:
 
     # --- logging -------------------------------------------------------------------------------------------------------
 
-    def log_effects(self) -> None:
-        """Log what was noted since the last time, as one frame; none where there was nothing."""
+    def log_effects(self, *, last: bool = False) -> None:
+        """Log what was noted since the last time, as one frame; none where there was nothing.
+
+        Args:
+            last: Nothing more comes in this turn, so the log gets everything at once, and writes it while it is folded here.
+        """
         effects = self._effects()
+        parts = [] if effects is None else list(effects_frames(effects, self.standing.covers, self._limit))
+        for _, payload in parts:
+            self._append(EFFECTS, payload)
+        if last:
+            self.hand_over()
         if effects is not None:
-            for part, payload in effects_frames(effects, self.standing.covers, self._limit):
-                self._append(EFFECTS, payload)
+            for part, _ in parts:
                 self.standing.fold(part)
                 self._turn.items += self.standing.items_of(part)
             self._lineage.logged(self.position)
@@ -303,8 +318,7 @@ class Host:
 
     def end_turn(self) -> Turn:
         """Log the effects and hand over everything that now waits for the log."""
-        self.log_effects()
-        self.hand_over()
+        self.log_effects(last=True)
         turn, self._turn = self._turn, Turn()
         turn.position = self.position
         turn.lineage = self._lineage.take_waiting()
@@ -333,8 +347,3 @@ def _whole() -> Iterator[None]:
         raise EngineFailed(
             f"engine=<failed> must be opened again: {error}; what was acknowledged is safe on disk"
         ) from error
-
-
-def payload_number(place: str) -> int:
-    """Which payload a dead letter is about: its place begins with `payload N`."""
-    return int(place.removeprefix("payload ").partition(",")[0])

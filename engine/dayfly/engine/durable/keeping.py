@@ -101,8 +101,7 @@ class Keeper:
             roll: Begin a new log segment, so that everything up to now can be destroyed.
         """
         host = self._host
-        host.log_effects()
-        host.hand_over()
+        host.log_effects(last=True)
         if roll:
             self._log.turn()
         self._since = self._monotonic()

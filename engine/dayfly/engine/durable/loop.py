@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.host import Host
+from dayfly.engine.durable.places import ends_of
 from dayfly.engine.durable.release import Answer, Releases
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.work import Work, WorkQueue
@@ -14,7 +15,7 @@ from dayfly.engine.errors import EngineFailed
 from dayfly.engine.intake import RejectedEvent
 from dayfly.privacy.errors import DayflyError
 
-__all__ = ["Loop", "Receipt", "groups_of", "placed"]
+__all__ = ["Loop", "Receipt", "groups_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +133,12 @@ class Loop:
 
     def _taken_in(self, group: Sequence[Work], now_ms: int) -> list[Answer]:
         payloads = [payload for work in group for payload in work.payloads]
-        dead = self._host.segment(payloads, group[0].channel, now_ms)
-        position, start = self._host.position, 0
+        dead = self._host.segment(payloads, group[0].channel, now_ms, ends=ends_of(group))
+        position = self._host.position
         answers: list[Answer] = []
-        for work in group:
-            end = start + len(work.payloads)
-            mine = tuple(placed(letter, at - start) for at, letter in dead if start <= at < end)
+        for number, work in enumerate(group):
+            mine = tuple(letter for which, letter in dead if which == number) if dead else ()
             answers.append(Answer(work.future, Receipt(position, now_ms, len(work.payloads), mine)))
-            start = end
         return answers
 
 
@@ -149,12 +148,6 @@ def _failure(error: BaseException) -> EngineFailed:
     )
     failure.__cause__ = error
     return failure
-
-
-def placed(letter: RejectedEvent, number: int) -> RejectedEvent:
-    """A dead letter with its place in its own caller's submission."""
-    _, comma, rest = letter.place.partition(",")
-    return replace(letter, place=f"payload {number}{comma}{rest}")
 
 
 def groups_of(works: Sequence[Work]) -> Iterator[list[Work]]:

@@ -5,114 +5,27 @@ the log were shown to nobody: they are handed back to be carried out now. Fragme
 their keys, which were in memory only: they get their tombstones now.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
-from dayfly.engine.decisions import Decisions, OrderMade, Recall, TagChange
-from dayfly.engine.durable.effects import Effects, Minted, decode_effects
-from dayfly.engine.durable.feed import FeedItem, item_count
-from dayfly.engine.durable.host import EFFECTS, INPUTS
-from dayfly.engine.durable.input_frames import decode_inputs
-from dayfly.engine.durable.joining import AT_ONCE, Piece, joined, piece_of
+from dayfly.engine.durable.feed_tail import FeedKept
+from dayfly.engine.durable.reading_ahead import StoredFrame, decoded_ahead
+from dayfly.engine.durable.recovered import Recovered
+from dayfly.engine.durable.replaying import replaying
 from dayfly.engine.durable.standing import Standing, read_standing
 from dayfly.engine.errors import FrameError
-from dayfly.engine.events import EventBatch
 from dayfly.engine.health.meter import ChannelMeter
-from dayfly.engine.inputs import Erase, Input, Merge
-from dayfly.engine.intake import RejectedEvent
 from dayfly.engine.policy.load import policy_from_source
 from dayfly.engine.policy.model import Policy
 from dayfly.engine.shard import Shard
 
-__all__ = ["METER", "POLICY", "SHARD", "STANDING", "FeedKept", "Recovered", "fresh_parts", "recover"]
-
-T = TypeVar("T")
+__all__ = ["METER", "POLICY", "SHARD", "STANDING", "fresh_parts", "recover"]
 
 POLICY: Final = "policy"
 SHARD: Final = "shard"
 STANDING: Final = "standing"
 METER: Final = "meter"
 """Parts of a snapshot."""
-_MOST: Final = 4
-"""Times `AT_ONCE` that wait for the effects that tell what was carried out."""
-
-
-class StoredFrame(Protocol):
-    """A frame as the log gives it back."""
-
-    @property
-    def position(self) -> int:
-        """Its place in the log."""
-        ...
-
-    @property
-    def kind(self) -> int:
-        """What it holds."""
-        ...
-
-    @property
-    def payload(self) -> bytes:
-        """Its content."""
-        ...
-
-
-@dataclass(slots=True)
-class Recovered:
-    """State after replay.
-
-    Attributes:
-        shard: As it was after the newest durable inputs.
-        standing: Folded effects.
-        meter: What came in, counted.
-        items: Feed items still kept.
-        orders, recalls, tags: Decided by durable inputs and not carried out, by the position of the inputs.
-        lineage: What the lineage vault may have missed, with log positions: fragments minted, subjects merged, and the
-            pseudonyms of persons erased.
-        audit, letters: Audit lines, and dead letters with log positions, that their files may have missed.
-        stones: What the tombstone log may have missed: index of the first entry, and the entries.
-        position: Of the newest frame, or of the snapshot.
-        frames, events: Replayed.
-    """
-
-    shard: Shard
-    standing: Standing
-    meter: ChannelMeter
-    items: list[FeedItem]
-    orders: dict[int, list[OrderMade]] = field(default_factory=dict)
-    recalls: dict[int, list[Recall]] = field(default_factory=dict)
-    tags: dict[int, list[TagChange]] = field(default_factory=dict)
-    lineage: list[tuple[int, Minted | Merge | tuple[bytes, ...]]] = field(default_factory=list)
-    audit: list[bytes] = field(default_factory=list)
-    letters: list[tuple[int, tuple[RejectedEvent, ...]]] = field(default_factory=list)
-    stones: list[tuple[int, tuple[bytes, ...]]] = field(default_factory=list)
-    position: int = 0
-    frames: int = 0
-    events: int = 0
-
-    @property
-    def undone_orders(self) -> list[OrderMade]:
-        """Orders that nobody carried out, oldest first."""
-        return [made for position in sorted(self.orders) for made in self.orders[position]]
-
-    @property
-    def undone_recalls(self) -> list[Recall]:
-        """Recalls that nobody carried out, oldest first."""
-        return [recall for position in sorted(self.recalls) for recall in self.recalls[position]]
-
-    @property
-    def undone_tags(self) -> list[TagChange]:
-        """Tag changes that no feed item tells of, oldest first."""
-        return [change for position in sorted(self.tags) for change in self.tags[position]]
-
-
-@dataclass(frozen=True, slots=True)
-class FeedKept:
-    """How much the feed keeps: items so young in milliseconds, and at most so many; by default everything."""
-
-    retention_ms: int = 1 << 62
-    items: int = 1 << 62
 
 
 def fresh_parts(policy: Policy, series: Callable[[bytes, str], bytes]) -> dict[str, bytes]:
@@ -162,198 +75,17 @@ def recover(
     shard = Shard.restore(bytes(parts[SHARD]), policy, **shard_options)
     meter = ChannelMeter.from_bytes(bytes(parts[METER]), policy.catalog)
     recovered = Recovered(shard, standing, meter, items, position=position)
-    replay = _Replay(recovered, kept or FeedKept())
-    for frame in frames:
-        if frame.position != recovered.position + 1:
-            raise FrameError(
-                f"frame position={frame.position} must be {recovered.position + 1}; restore the store from a backup"
-            )
-        recovered.position = frame.position
-        recovered.frames += 1
-        replay.take(frame)
-        if progress is not None:
-            progress(recovered.frames)
-    replay.finish()
+    with replaying(recovered, kept or FeedKept()) as replay, decoded_ahead(frames) as ahead:
+        for decoded in ahead:
+            frame = decoded.frame
+            if frame.position != recovered.position + 1:
+                raise FrameError(
+                    f"frame position={frame.position} must be {recovered.position + 1}; restore the store from a backup"
+                )
+            recovered.position = frame.position
+            recovered.frames += 1
+            replay.take(decoded)
+            if progress is not None:
+                progress(recovered.frames)
+        replay.finish()
     return recovered
-
-
-class _Replay:
-    """Tells the shard again what it was told: frames of events are gathered and applied together.
-
-    Effects are folded as they come. What they cover is not decided anew, only the state is brought there.
-    """
-
-    def __init__(self, recovered: Recovered, kept: FeedKept) -> None:
-        self._recovered: Final = recovered
-        self._pieces: list[Piece] = []
-        self._timely = 0
-        """Pieces known to hold no event ahead of its time."""
-        self._events = 0
-        self._covers = recovered.standing.covers
-        self._feed: Final = _FeedTail(recovered, kept)
-
-    def take(self, frame: StoredFrame) -> None:
-        """Take the next frame in."""
-        if frame.kind == INPUTS:
-            piece = self._piece(frame)
-            if self._pieces and (piece is None or not piece.follows(self._pieces[-1])):
-                self._settle()
-            if piece is None:
-                self._alone(frame)
-                return
-            self._pieces.append(piece)
-            self._events += piece.size
-            if self._events >= AT_ONCE:
-                self._settle(whole=self._events >= _MOST * AT_ONCE)
-        elif frame.kind == EFFECTS:
-            self._effects(frame)
-        else:
-            raise FrameError(f"frame kind={frame.kind} must be known; read it with the release that wrote it")
-
-    def _piece(self, frame: StoredFrame) -> Piece | None:
-        """The frame as one that can be joined with others; None where it must be taken alone."""
-        piece = piece_of(frame.position, frame.payload)
-        if piece is None or piece.size:
-            return piece
-        # Of time that passes events come out that waited: they were counted under no channel then.
-        if len(self._recovered.shard.waiting) or any(
-            self._pieces[at].early for at in range(self._timely, len(self._pieces))
-        ):
-            return None
-        self._timely = len(self._pieces)
-        return piece._replace(channel=self._pieces[-1].channel) if self._pieces else piece
-
-    def finish(self) -> None:
-        """Apply what waits, and make the feed items that are kept."""
-        self._settle()
-        self._recovered.items = self._feed.items()
-
-    def _settle(self, *, whole: bool = True) -> None:
-        """Apply the pieces that wait: those whose decisions were carried out, then (if `whole`) the others."""
-        covered = [piece for piece in self._pieces if piece.position <= self._covers]
-        others = self._pieces[len(covered) :]
-        if covered:
-            self._apply(covered)
-        if others and whole:
-            self._apply(others)
-        self._pieces = [] if whole else others
-        self._timely = 0
-        self._events = sum(piece.size for piece in self._pieces)
-
-    def _apply(self, pieces: list[Piece]) -> None:
-        recovered, last = self._recovered, pieces[-1]
-        batch, at_ms = joined(pieces, recovered.shard.policy.catalog)
-        inputs = [batch] if len(batch) else []
-        decisions = recovered.shard.apply(inputs, last.now_ms, told=last.position > self._covers)
-        if inputs:
-            recovered.meter.joined(batch, at_ms, decisions)
-        recovered.events += len(batch)
-        self._keep(decisions, last.position)
-
-    def _alone(self, frame: StoredFrame) -> None:
-        recovered = self._recovered
-        inputs, now_ms = decode_inputs(frame.payload)
-        for item in inputs:
-            _note(recovered, item, frame.position)
-        decisions = recovered.shard.apply(inputs, now_ms)
-        recovered.meter.inputs(inputs, now_ms, decisions)
-        recovered.events += sum(len(item) for item in inputs if isinstance(item, EventBatch))
-        self._keep(decisions, frame.position)
-
-    def _keep(self, decisions: Decisions, position: int) -> None:
-        """Remember what is to be carried out, unless later effects say that it was.
-
-        Effects cover all inputs before them, so the decisions of a group may stand under its last position.
-        """
-        recovered = self._recovered
-        if position <= self._covers:
-            return
-        for undone, made in (
-            (recovered.orders, decisions.orders),
-            (recovered.recalls, decisions.recalls),
-            (recovered.tags, decisions.tags),
-        ):
-            if made:
-                undone[position] = list(made)  # type: ignore[arg-type]
-
-    def _effects(self, frame: StoredFrame) -> None:
-        recovered, effects = self._recovered, decode_effects(frame.payload)
-        if self._pieces and effects.covers < self._pieces[-1].position:  # not the last frame of its turn
-            self._settle()
-        self._covers = max(self._covers, effects.covers)
-        recovered.standing.fold(effects)
-        self._feed.add(effects)
-        recovered.meter.effects(effects.letters, effects.audit, effects.at_ms)
-        recovered.lineage += [(frame.position, minted) for minted in effects.minted]
-        recovered.audit += effects.audit
-        if effects.letters:
-            recovered.letters.append((frame.position, effects.letters))
-        if effects.stones:
-            recovered.stones.append((effects.first_stone, effects.stones))
-        _drop_covered(recovered.orders, effects.covers)
-        _drop_covered(recovered.recalls, effects.covers)
-        _drop_covered(recovered.tags, effects.covers)
-        if recovered.orders or recovered.recalls or recovered.tags:
-            _drop_told(recovered, effects)
-
-
-class _FeedTail:
-    """Feed items of the effects replayed, made at the end, and only those that the feed would keep."""
-
-    def __init__(self, recovered: Recovered, kept: FeedKept) -> None:
-        self._standing: Final = recovered.standing
-        self._before: Final = recovered.items
-        self._kept: Final = kept
-        self._effects: deque[tuple[int, Effects]] = deque()
-        self._items = 0
-        self._whole = True
-
-    def add(self, effects: Effects) -> None:
-        """The next frame."""
-        count = item_count(effects)
-        if not count:
-            return
-        self._effects.append((count, effects))
-        self._items += count
-        edge_ms = effects.at_ms - self._kept.retention_ms
-        while self._effects and (
-            self._effects[0][1].at_ms < edge_ms or self._items - self._effects[0][0] >= self._kept.items
-        ):
-            self._items -= self._effects.popleft()[0]
-            self._whole = False
-
-    def items(self) -> list[FeedItem]:
-        """The items, without a hole up to the newest."""
-        items = list(self._before) if self._whole else []
-        for _, effects in self._effects:
-            items += self._standing.items_of(effects)
-        return items
-
-
-def _note(recovered: Recovered, item: Input, position: int) -> None:
-    """Remember what is done beside the shard; before the shard is told, while it still knows who is who."""
-    if isinstance(item, Erase):
-        names = recovered.shard.names_of(item.subject)
-        recovered.standing.erasing[position] = names
-        recovered.lineage.append((position, names))
-    elif isinstance(item, Merge):
-        recovered.lineage.append((position, item))
-
-
-def _drop_covered(undone: dict[int, list[T]], covers: int) -> None:
-    for position in [position for position in undone if position <= covers]:
-        del undone[position]
-
-
-def _drop_told(recovered: Recovered, effects: Effects) -> None:
-    """Take out what a frame tells that is not the last one of its turn."""
-    orders = {minted.order.order_id for minted in effects.minted} | {
-        item.order_id for item in effects.unminted
-    }
-    sequences = {item.sequence for item in effects.tags} | {item.sequence for item in effects.recalled}
-    for made in recovered.orders.values():
-        made[:] = [item for item in made if item.order.order_id not in orders]
-    for recalls in recovered.recalls.values():
-        recalls[:] = [item for item in recalls if item.sequence not in sequences]
-    for tags in recovered.tags.values():
-        tags[:] = [item for item in tags if item.sequence not in sequences]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dayfly.engine.decisions import Decisions, Recall
 from dayfly.engine.durable.host import Host
-from dayfly.engine.durable.recovery import Recovered
+from dayfly.engine.durable.recovered import Recovered
 from dayfly.engine.durable.standing import Alive
 from dayfly.engine.inputs import FragmentEnded
 from dayfly.engine.runtime import Outcome

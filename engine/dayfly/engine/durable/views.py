@@ -12,7 +12,7 @@ from dayfly.engine.deadletters import DeadLetters
 from dayfly.engine.durable.effects import Minted
 from dayfly.engine.durable.host import Turn
 from dayfly.engine.durable.recording import LineageView
-from dayfly.engine.durable.recovery import Recovered
+from dayfly.engine.durable.recovered import Recovered
 from dayfly.engine.errors import StoreDamaged
 from dayfly.engine.inputs import Merge
 from dayfly.privacy.audit_log import GENESIS, AuditHead

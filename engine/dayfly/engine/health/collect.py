@@ -25,7 +25,7 @@ from dayfly.engine.health.model import (
 )
 
 if TYPE_CHECKING:  # the engine holds the board, so the import runs the other way
-    from dayfly.engine.durable.opening import Running
+    from dayfly.engine.durable.running import Running
 
 __all__ = ["Board", "DeliveryCounts", "Watched", "audiences", "completed"]
 

@@ -352,10 +352,21 @@ def _get_events(data: bytes, at: int, as_of_ms: int) -> tuple[list[_Event], int]
     events: list[_Event] = []
     time_ms, before = as_of_ms, b""
     for _ in range(_bounded("events", count, MAX_EVENTS)):
-        digest, at = data[at : at + DIGEST_BYTES], at + DIGEST_BYTES
-        channel, at = _get(data, at)
-        age, at = _get(data, at)
-        delay, at = _get(data, at)
+        start = at
+        at += DIGEST_BYTES
+        digest = data[start:at]
+        channel, at = (
+            data[at],
+            at + 1,
+        )  # most integers are one byte, and a call for each is half of what a block costs
+        if channel > 0x7F:
+            channel, at = _get(data, at - 1)
+        age, at = data[at], at + 1
+        if age > 0x7F:
+            age, at = _get(data, at - 1)
+        delay, at = data[at], at + 1
+        if delay > 0x7F:
+            delay, at = _get(data, at - 1)
         if channel >= MAX_CHANNELS or (age == 0 and digest <= before):
             raise _odd()
         time_ms, before = time_ms - age, digest
@@ -373,7 +384,9 @@ def _get_fields(data: bytes, at: int, events: int) -> tuple[list[_Field], int]:
     while present:
         if present & 1:
             mask, at = int.from_bytes(data[at : at + width], "little"), at + width
-            more, at = _get(data, at)
+            more, at = data[at], at + 1
+            if more > 0x7F:
+                more, at = _get(data, at - 1)
             if mask >> events:
                 raise _odd()
             fields.append((index, mask, mask.bit_count() + more))

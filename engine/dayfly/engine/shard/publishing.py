@@ -72,6 +72,8 @@ def fill_windows(arrays: Arrays) -> None:
         if end < len(order):
             count, words = (int(used) * _SAMPLE for used in arrays.core.world.lines.meta[:2])
             arrays.reserve_lines(count, words)
+    if not len(order):
+        arrays.reserve_lines(0, 0)
 
 
 def settle_everybody(arrays: Arrays, drain: Callable[[], None]) -> None:

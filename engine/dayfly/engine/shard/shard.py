@@ -92,7 +92,14 @@ class Shard:
 
     # --- applying ---------------------------------------------------------------------------------------------------
 
-    def apply(self, inputs: Sequence[Input], now_ms: int, *, told: bool = True) -> Decisions:
+    def apply(
+        self,
+        inputs: Sequence[Input],
+        now_ms: int,
+        *,
+        told: bool = True,
+        columns: kernels_core.Batch | None = None,
+    ) -> Decisions:
         """Take inputs in, in order, then let time pass up to `now_ms`.
 
         Args:
@@ -100,6 +107,7 @@ class Shard:
             now_ms: Where the clock is afterwards (it never goes back).
             told: False: tag changes and refusals of events are not made, for a replay of what was told already; the state is
                 the same.
+            columns: What `columns` made of the events, where they are the only input.
 
         Returns:
             All decisions, by rising sequence.
@@ -115,7 +123,8 @@ class Shard:
             if isinstance(
                 item, EventBatch
             ):  # the last events and the way to `now_ms` are one call of the kernel
-                self._run(columns_of(self.arrays, item), item, now_ms if index == last else _LONG_AGO)
+                taken = columns_of(self.arrays, item) if columns is None else columns
+                self._run(taken, item, now_ms if index == last else _LONG_AGO)
             else:
                 self._advance(item.at_ms)
                 self._control(item, compiled)
@@ -127,6 +136,18 @@ class Shard:
             name: new - old for name, new, old in zip(_COUNTERS, after, before, strict=True) if new != old
         }
         return self._out.decisions(counts)
+
+    def columns(self, batch: EventBatch, *, ahead: bool = False) -> kernels_core.Batch | None:
+        """What `apply` makes of events before it takes them in.
+
+        Args:
+            batch: Not empty.
+            ahead: `apply` is taking in the events before these on another thread, none of which waits for its time: texts are
+                written behind those that it reads, and None is returned where tables would have to grow for that.
+        """
+        if ahead and not self.arrays.has_room_for_strings(len(batch.values), len(batch.strings)):
+            return None
+        return columns_of(self.arrays, batch)
 
     @property
     def clock_ms(self) -> int:

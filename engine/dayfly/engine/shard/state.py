@@ -270,13 +270,20 @@ class Arrays:
 
     # --- growing ------------------------------------------------------------------------------------------------------
 
+    def has_room_for_strings(self, count: int, text_bytes: int) -> bool:
+        """Whether `count` more strings of `text_bytes` in all can be interned into the arrays that are there."""
+        strings = self.strings
+        needed, needed_bytes = int(strings.meta[0]) + count, int(strings.meta[1]) + text_bytes
+        room = needed <= len(strings.hashes) and needed_bytes <= len(strings.text)
+        return room and 2 * needed <= len(strings.slots)
+
     def make_room_for_strings(self, count: int, text_bytes: int) -> None:
         """See to it that `count` more strings of `text_bytes` in all can be interned."""
+        if self.has_room_for_strings(count, text_bytes):
+            return
         strings = self.strings
         needed, needed_bytes = int(strings.meta[0]) + count, int(strings.meta[1]) + text_bytes
         slots, hashes, where, text, bits = strings[:5]
-        if needed <= len(hashes) and needed_bytes <= len(text) and 2 * needed <= len(slots):
-            return
         if needed > len(hashes):
             hashes, where, bits = _longer(hashes, needed), _longer(where, needed), _longer(bits, needed)
         if needed_bytes > len(text):

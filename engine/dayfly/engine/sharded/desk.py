@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.cutting import fitting
-from dayfly.engine.durable.host import payload_number
 from dayfly.engine.durable.input_frames import encode_inputs
-from dayfly.engine.durable.loop import groups_of, placed
-from dayfly.engine.durable.opening import UPKEEP_MS
+from dayfly.engine.durable.loop import groups_of
+from dayfly.engine.durable.places import Letters, ends_of, in_submissions
 from dayfly.engine.durable.release import Answer
+from dayfly.engine.durable.running import UPKEEP_MS
 from dayfly.engine.durable.work import Work, WorkQueue
 from dayfly.engine.errors import EngineFailed
 from dayfly.engine.events import EventBatch
@@ -166,13 +166,14 @@ class Desk:
     def _payloads(self, group: Sequence[Work], now_ms: int) -> None:
         payloads = [payload for work in group for payload in work.payloads]
         read = partial(self.intake.segment, channel=group[0].channel, received_ms=now_ms)
-        results = list(fitting(read, payloads, self._limits.frame_bytes))
-        dead = [
-            (start + payload_number(letter.place), letter)
-            for start, result in results
-            for letter in result.dead_letters
-        ]
-        sent = self.send([result for _, result in results], now_ms)
+        ends = ends_of(group)
+        results: list[IntakeResult] = []
+        dead: Letters = []
+        for start, found in list(fitting(read, payloads, self._limits.frame_bytes)):
+            result, letters = in_submissions(found, start, ends)
+            results.append(result)
+            dead += letters
+        sent = self.send(results, now_ms)
         sent.add_done_callback(lambda future: _give_receipts(group, future, now_ms, dead))
 
     def send(self, results: Iterable[IntakeResult], now_ms: int) -> "Future[Mapping[int, int]]":
@@ -290,19 +291,16 @@ def _give_receipts(
     group: Sequence[Work],
     sent: "Future[Mapping[int, int]]",
     now_ms: int,
-    dead: Sequence[tuple[int, RejectedEvent]],
+    dead: Letters,
 ) -> None:
     error = sent.exception()
-    start = 0
-    for work in group:
+    for number, work in enumerate(group):
         if error is not None:
             Answer(work.future, error=error).give()
             continue
-        end = start + len(work.payloads)
-        mine = tuple(placed(letter, at - start) for at, letter in dead if start <= at < end)
+        mine = tuple(letter for which, letter in dead if which == number) if dead else ()
         receipt = ShardedReceipt(sent.result(), now_ms, len(work.payloads), mine)
         Answer(work.future, receipt).give()
-        start = end
 
 
 def _pass_on(target: "Future[Any]", source: "Future[Any]") -> None:

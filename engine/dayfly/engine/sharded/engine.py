@@ -11,7 +11,7 @@ from dayfly.engine.durable.arguments import check_policy, check_pseudonym, check
 from dayfly.engine.durable.backup import BackupInfo
 from dayfly.engine.durable.clock import SteadyClock
 from dayfly.engine.durable.erasure import ErasureCertificate
-from dayfly.engine.durable.opening import Outside
+from dayfly.engine.durable.outside import Outside
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.work import Work, WorkQueue
 from dayfly.engine.errors import EngineClosed, EngineFailed, LineageError, RunError

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from dayfly.engine.durable.engine import Engine
 from dayfly.engine.durable.input_frames import decode_inputs
-from dayfly.engine.durable.opening import Outside, open_store
+from dayfly.engine.durable.opening import open_store
+from dayfly.engine.durable.outside import Outside
 from dayfly.engine.durable.part import Part
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.durable.work import Work

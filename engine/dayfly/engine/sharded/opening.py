@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from dayfly.engine.durable.cutting import check_fits
-from dayfly.engine.durable.opening import Outside, open_folder
+from dayfly.engine.durable.folder import open_folder
+from dayfly.engine.durable.outside import Outside
 from dayfly.engine.durable.part import Part
 from dayfly.engine.durable.settings import EngineSettings
 from dayfly.engine.inputs import Publish
