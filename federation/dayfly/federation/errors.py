@@ -150,7 +150,7 @@ class DeploymentError(FederationError):
     """A process, port, certificate or file of a deployment is not as it must be."""
 
 
-class RunFailed(DeploymentError):
+class RunFailed(DeploymentError):  # noqa: N818 - reads as the fact it states
     """A deployed run ended with an error; carries what it said."""
 
 

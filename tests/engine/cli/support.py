@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import orjson
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from typer.testing import CliRunner
 
 from dayfly.engine.cli import app
 from dayfly.engine.policy.load import example_policy_folder

@@ -214,7 +214,7 @@ class AlignmentParty:
         self._scalar = self._random_bytes(_SEED_BYTES)
         self._passing = Passing(group, self._scalar, settings.piece_points)
         self._entering = self._customers.entering(now_ms=self._now_ms, until_ms=settings.expires_ms)
-        identifiers = [self._customers.identifiers[row] for row in self._entering.tolist()]
+        identifiers = [self._customers.identifiers[int(row)] for row in self._entering]
         return OwnSet(
             group.hash_key,
             settings.kind,

@@ -91,6 +91,7 @@ def demonstrate(
                 "return_within_seconds": 60,
             },
         }
+        runs = list[RunFolder]()
         path, seconds = list[Progress](), {"start": time.monotonic() - began}
         for name, plan in plans.items():
             run = RunFolder.make(
@@ -105,11 +106,12 @@ def demonstrate(
                 path.append(step)
                 told(Told(line(step), waiting))
 
+            runs.append(run)
             begun = time.monotonic()
             link.commands.follow(run, shown=shown, alive=alive)
             seconds[name] = time.monotonic() - begun
         told(Told("training is over", "processes to end"))
-    return _judged(root, world, server, run, path, seconds)
+    return _judged(root, world, server, runs[-1], path, seconds)
 
 
 def _judged(

@@ -80,9 +80,7 @@ class PrivateSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
             InvalidSetting: too many may collude, the noise is too small to be spread, or the sums do not fit the ring.
         """
         scale = Fraction(*self.noise_multiplier) * sqrt_up(self.l2_squared)
-        shares = NoiseShares.among(
-            scale, members=least_threshold(self.channels), colluding=self.colluding
-        )
+        shares = NoiseShares.among(scale, members=least_threshold(self.channels), colluding=self.colluding)
         shares.check_room(self.channels * self.most_users * self.unit, parties=self.channels)
         return shares
 

@@ -158,8 +158,7 @@ class Journal:
             (kind | (_MORE if start + size < len(content) else 0), bytes(view[start : start + size]))
             for start in cuts
         ]
-        for frame in frames:
-            position = self._log.append_all([frame])
+        position = [self._log.append_all([frame]) for frame in frames][-1]
         self._log.wait(position)
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ class VerticalData:
         self.label: Final = label
         twice = sorted(
             name
-            for name, times in Counter((*self.features, *([] if label is None else [label]))).items()
+            for name, times in Counter[str]((*self.features, *([] if label is None else [label]))).items()
             if times > 1
         )
         if twice:
