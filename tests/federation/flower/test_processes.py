@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from dayfly.federation.deployed.processes import Child, flower_environment, flower_program, free_port
+from dayfly.federation.deployed.processes import (
+    Child,
+    end_orphans,
+    flower_environment,
+    flower_program,
+    free_port,
+)
 from dayfly.federation.errors import DeploymentError
 from tests.federation.journal.worlds import until
 
@@ -64,6 +70,34 @@ def test_a_program_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
     starter.wait()
     starter.stdout.close()
     until(lambda: not alive(pid))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_killed_forerunner_left_is_ended_and_nothing_else() -> None:
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+    script = f"import subprocess; print(subprocess.Popen({sleeping!r}, start_new_session=True, stdout=-3, stderr=-3).pid)"
+    left, other = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", script],
+                env={**os.environ, "MARK": mark},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
+        for mark in ("mine", "mine too")
+    )
+    child = subprocess.Popen(sleeping, env={**os.environ, "MARK": "mine"})
+    try:
+        assert end_orphans("MARK", "mine") == 1
+        until(lambda: not alive(left))
+        assert alive(other)
+        assert alive(child.pid)
+    finally:
+        os.kill(other, signal.SIGKILL)
+        child.kill()
+        child.wait()
 
 
 def test_flower_works_offline_and_is_named_when_it_is_missing(

@@ -14,7 +14,7 @@ from typing import Final
 from dayfly.federation.deployed import leash
 from dayfly.federation.errors import DeploymentError
 
-__all__ = ["Child", "flower_environment", "flower_program", "free_port"]
+__all__ = ["Child", "end_orphans", "flower_environment", "flower_program", "free_port"]
 
 _GRACE_SECONDS: Final = 8.0
 
@@ -79,6 +79,25 @@ def _descendants(pid: int) -> dict[int, str]:
         new = {one for one, (parent, _) in all_of_them.items() if parent in new and one not in found}
         found |= {one: all_of_them[one][1] for one in new}
     return found
+
+
+def end_orphans(marker: str, value: str) -> int:
+    """Kill what a forerunner of this process started and left behind when it was killed; returns how many.
+
+    Flower's ClientApp processes try to reach their SuperNode for ever. They are known by their environment (proc(5)).
+
+    Args:
+        marker: Environment variable that all of them, and nothing else, have.
+        value: Of it.
+    """
+    wanted, ended = f"{marker}={value}".encode(), 0
+    mine = {os.getpid(), *_descendants(os.getpid())}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int(path.name) not in mine and wanted in (path / "environ").read_bytes().split(b"\0"):
+                os.kill(int(path.name), signal.SIGKILL)
+                ended += 1
+    return ended
 
 
 class Child:

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from dayfly.federation.accounting import ExactSums, LedgerBudget
 from dayfly.federation.deployed.credentials import Cards, read_identity
 from dayfly.federation.deployed.folders import ChannelFolder, ChannelSettings, ServerFolder, address_of
-from dayfly.federation.deployed.processes import Child, flower_environment, flower_program
+from dayfly.federation.deployed.processes import Child, end_orphans, flower_environment, flower_program
 from dayfly.federation.deployed.pulse import Pulse
 from dayfly.federation.deployed.run_folder import SERVER_HOME, RunFolder
 from dayfly.federation.deployed.service import ChannelService, SocketServer
@@ -37,6 +37,7 @@ _SETTLED_SECONDS: Final = 60.0
 _REFUSED, _TAKEN = "Failed to activate SuperNode", "SuperNode ID:"
 _SOCKET_KEY: Final = "dayfly-socket"
 _CONNECTION: Final = "dayfly"
+_CHANNEL_HOME: Final = "DAYFLY_FEDERATION_CHANNEL"
 
 
 def now_ms() -> int:
@@ -308,6 +309,7 @@ class Channel:
         )
         socket_path = folder.socket_path()
         self._server: Final = SocketServer(self.service.handle, socket_path)
+        end_orphans(_CHANNEL_HOME, str(folder.home.resolve()))  # the service has the home's lock
         self.supernode = self._started(socket_path)
         self._socket: Final = socket_path
         self._pulse: Final = Pulse(
@@ -398,7 +400,7 @@ class Channel:
                 "--node-config",
                 f'{_SOCKET_KEY}="{socket_path}"',
             ],
-            environment=flower_environment(flower),
+            environment=flower_environment(flower) | {_CHANNEL_HOME: str(folder.home.resolve())},
             log=folder.log / "supernode.log",
         )
 
