@@ -304,10 +304,10 @@ def _gaussian_threshold(scale: Fraction, threshold: int, norms: tuple[int, int, 
 @lru_cache(maxsize=1)
 def _calls() -> Calls:
     """OpenDP's C interface, where it does what OpenDP's Python functions do; else these."""
-    library = getattr(measurements, "lib", None)
-    if library is None:
+    try:
+        calls = CCalls(getattr(measurements, "lib"))  # noqa: B009 - not among OpenDP's declared names
+    except AttributeError:
         return PythonCalls()
-    calls = CCalls(library)
     laplace = measurements.make_laplace(_vectors(), _l1(), scale=3.0)
     gaussian = measurements.make_gaussian(_vectors(), _l2(), scale=3.0)
     return calls if agrees(calls, laplace, 7) and agrees(calls, gaussian, 0.3) else PythonCalls()

@@ -66,24 +66,22 @@ def test_root_of_two_is_rounded_in_the_direction_of_its_name() -> None:
 @example(Fraction(1, 10))
 @example(Fraction(-1, 10**12))
 def test_exponentials_enclose(value: Fraction) -> None:
-    mp.dps = 80
-    exact = exp(number(value))
-    up, down = rounding.exp_up(value), rounding.exp_down(value)
-    assert number(down) < exact < number(up)
-    assert number(up - down) < exact * number(10) ** -46
-    mp.dps = 50
+    with mp.workdps(80):
+        exact = exp(number(value))
+        up, down = rounding.exp_up(value), rounding.exp_down(value)
+        assert number(down) < exact < number(up)
+        assert number(up - down) < exact * number(10) ** -46
 
 
 @given(st.fractions(min_value=Fraction(1, 10**30), max_value=10**30))
 @example(Fraction(1))
 @example(1 + Fraction(1, 10**30))
 def test_logarithms_enclose(value: Fraction) -> None:
-    mp.dps = 80
-    exact = log(number(value))
-    up, down = rounding.ln_up(value), rounding.ln_down(value)
-    assert number(down) < exact < number(up)
-    assert number(up - down) < (1 + abs(exact)) * number(10) ** -48
-    mp.dps = 50
+    with mp.workdps(80):
+        exact = log(number(value))
+        up, down = rounding.ln_up(value), rounding.ln_down(value)
+        assert number(down) < exact < number(up)
+        assert number(up - down) < (1 + abs(exact)) * number(10) ** -48
 
 
 def test_exponentials_of_far_arguments_stay_bounds() -> None:
