@@ -478,9 +478,9 @@ _SANDBOX: Final = (
     _one(
         "exact count under a noisy mean",
         "smartnoise-core #356, smartnoise-sdk #547: n taken for public",
-        "sandbox.handle",
-        "                noisy[part] = self._noised(one, exact[part] if shown is None else exact[part][shown])",
-        "                noisy[part] = exact[part] if part.role is Role.COUNT else self._noised(one, exact[part] if shown is None else exact[part][shown])",
+        "sandbox.drawing",
+        "            noisy[part] = _noised(one, exact[part] if shown is None else exact[part][shown], noise)",
+        "            noisy[part] = exact[part] if part.role is Role.COUNT else _noised(one, exact[part] if shown is None else exact[part][shown], noise)",
         "sandbox.every_number_that_is_shown_went_through_noise",
     ),
     _one(
