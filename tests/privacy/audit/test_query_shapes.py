@@ -60,14 +60,18 @@ SHAPES: dict[str, tuple[Shape, list[Row], int]] = {
     "quantiles": (
         lambda q: q.bound(rows_per_group=1).quantiles("v", [0.5], lower=0, upper=16, bins=16),
         ONE_ROW,
-        40_000,
+        100_000,
     ),
     "quantiles, two levels of a tree": (
         lambda q: q.bound(rows_per_group=3).quantiles("v", [0.5], lower=0, upper=16, bins=256),
         MANY_ROWS,
-        12_000,
+        200_000,
     ),
-    "histogram": (lambda q: q.bound(rows_per_group=1).histogram("v", edges=[0, 5, 10]), ONE_ROW, 100_000),
+    "histogram": (
+        lambda q: q.bound(groups_per_customer=1, rows_per_group=1).histogram("v", edges=[0, 5, 10]),
+        ONE_ROW,
+        100_000,
+    ),
     "known keys": (
         lambda q: (
             q.group_by("k", keys=["x", "y"])
@@ -413,6 +417,13 @@ def test_parts_are_those_of_the_release() -> None:
     assert rows[0].tolist() == rows[1].tolist()
     assert rows[0].tolist() == [3.0, -5.0 - 2.0 + 4.0]
     assert (parts.with_customer(1) * np.array([1.0, step]) - rows[:1]).tolist() == [[1.0, 5.0]]
+
+
+def test_of_a_tree_the_node_of_each_level_is_drawn_that_the_customer_moves() -> None:
+    text = "measures: [{measure: quantile, column: v, quantiles: [0.5], lower: 0, upper: 16, bins: 256}], bound: {rows_per_group: 3}"
+    parts = query_parts(query_of(text), *sources(MANY_ROWS), Budget(epsilon=1), noise=NoNoise())
+    assert parts.with_customer(1).tolist() == [[3.0, 3.0]]
+    assert parts.without_customer(1).tolist() == [[0.0, 0.0]]
 
 
 def test_a_key_that_only_one_table_has_is_certain_to_be_of_that_table() -> None:

@@ -510,7 +510,7 @@ _SANDBOX: Final = (
     _one(
         "threshold on the exact count",
         "Korolova et al. 2009: exact counts decide which keys are shown",
-        "sandbox.handle",
+        "sandbox.drawing",
         "for code in np.flatnonzero(counts)}",
         "for code in np.flatnonzero(counts >= 2)}",
         "sandbox.unknown_keys_are_decided_by_noisy_counts_alone",
@@ -518,7 +518,7 @@ _SANDBOX: Final = (
     _one(
         "keys without a customer are candidates",
         "keys that bounding emptied, shown by noise alone",
-        "sandbox.handle",
+        "sandbox.drawing",
         "for code in np.flatnonzero(counts)}",
         "for code in range(counts.size)}",
         "sandbox.unknown_keys_are_decided_by_noisy_counts_alone",
@@ -527,8 +527,8 @@ _SANDBOX: Final = (
         "one salt for all releases",
         "seed reuse",
         "sandbox.handle",
-        "        salt = self._random_bytes(SALT_BYTES)\n",
-        "        salt = bytes(SALT_BYTES)\n",
+        "prepared(planned, source, self._random_bytes(SALT_BYTES))",
+        "prepared(planned, source, bytes(SALT_BYTES))",
         "sandbox.each_release_has_a_salt_of_its_own",
     ),
     _one(

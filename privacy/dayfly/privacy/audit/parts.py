@@ -45,7 +45,8 @@ class QueryParts:
 
     Attributes:
         plan: How the query is answered.
-        exact: Integers of each part, (groups, cells), with and without the customer; groups of both in the same places.
+        exact: Integers of each part, (groups, cells), with and without the customer; groups of both in the same places. Of a tree, the
+            nodes that the customer moves.
         noise: Where noise comes from.
     """
 
@@ -128,7 +129,7 @@ def query_parts(
         _placed(one, [places[key] for key in keys], len(places))
         for one, keys in zip(found, (first, second), strict=True)
     ]
-    return QueryParts(planned, (exact[0], exact[1]), OpenDpNoise() if noise is None else noise)
+    return QueryParts(planned, _moved(exact[0], exact[1]), OpenDpNoise() if noise is None else noise)
 
 
 def _keys(one: Prepared) -> list[tuple[Any, ...]]:
@@ -144,6 +145,16 @@ def _placed(one: Prepared, places: list[int], groups: int) -> _Exact:
         found[part] = np.zeros((groups, rows.shape[1]), np.int64)
         found[part][places] = rows
     return found
+
+
+def _moved(first: _Exact, second: _Exact) -> tuple[_Exact, _Exact]:
+    """Without the nodes of a tree that are the same on both tables: their noise tells nothing, and there are thousands of them."""
+    both: tuple[_Exact, _Exact] = ({}, {})
+    for part, values in first.items():
+        cells = (values != second[part]).any(axis=0)
+        cells[0] |= not cells.any()
+        both[0][part], both[1][part] = values[:, cells], second[part][:, cells]
+    return both
 
 
 def _log_ratio(drawn_values: _Matrix, one_with: int, without: int, one: NoisyPart) -> _Matrix:
