@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from dayfly.privacy.audit import audit, clopper_pearson, epsilon_lower
+from dayfly.privacy.audit import audit, audit_delta, clopper_pearson, delta_lower, epsilon_lower
 from dayfly.privacy.audit.run import Draws
 from dayfly.privacy.errors import AuditFailed, InvalidArgument
 
@@ -40,6 +40,18 @@ def test_delta_is_taken_off_before_the_ratio() -> None:
     assert epsilon_lower(600, 1_000, 100, 1_000, delta=0.2, confidence=0.95) < epsilon_lower(
         600, 1_000, 100, 1_000, confidence=0.95
     )
+
+
+def test_delta_is_what_epsilon_does_not_explain() -> None:
+    """Both ends of the interval by SciPy's own binomial test."""
+    likely, rare = (
+        stats.binomtest(seen, 1_000).proportion_ci(confidence_level=0.95, method="exact")
+        for seen in (400, 100)
+    )
+    found = delta_lower(400, 1_000, 100, 1_000, epsilon=1, confidence=0.95)
+    assert found == pytest.approx(likely.low - math.e * rare.high)
+    assert delta_lower(400, 1_000, 100, 1_000, epsilon=5, confidence=0.95) == 0
+    assert delta_lower(400, 1_000, 100, 1_000, epsilon=1e6, confidence=0.95) == 0
 
 
 def test_a_true_claim_passes_and_nearly_all_of_it_is_seen() -> None:
@@ -88,6 +100,52 @@ def test_the_corner_where_all_columns_tell_is_found() -> None:
     assert "the least of 2 columns" in report.event
 
 
+def test_a_given_statistic_shows_what_directions_do_not() -> None:
+    """The difference is in how far apart two numbers are, not in any of their means."""
+
+    def draws(scale: float, seed: int) -> Draws:
+        generator = np.random.default_rng(seed)
+        return lambda count: (
+            generator.choice([-1.0, 1.0], (count, 1)) * generator.laplace(scale, 1, (count, 2))
+        )
+
+    first, second = draws(2, 21), draws(0, 22)
+    blind = audit(first, second, epsilon=4, draws=20_000)
+    seeing = audit(first, second, epsilon=4, draws=20_000, statistic=lambda rows: np.abs(rows.sum(axis=1)))
+    seeing.check()
+    assert seeing.epsilon_lower > blind.epsilon_lower + 0.2
+    assert seeing.event.startswith("statistic as")
+
+
+def test_the_direction_of_correlated_noise_is_found() -> None:
+    """A running total of three steps: the second difference, of opposite signs, shows what each total hides behind the first's noise."""
+
+    def draws(change: float, seed: int) -> Draws:
+        generator = np.random.default_rng(seed)
+        scales, shift = np.array([10.0, 1.0, 10.0]), np.array([0.0, change, 0.0])
+        return lambda count: np.cumsum(generator.normal(0, 1, (count, 3)) * scales + shift, axis=1)
+
+    # One Gaussian number with sensitivity 2 and sigma 1 is all that tells: at delta 0.1 its epsilon is 3.80.
+    report = audit(draws(2, 23), draws(0, 24), epsilon=3.81, delta=0.1, draws=100_000)
+    report.check()
+    assert report.power > 0.8
+
+
+def test_a_delta_that_is_used_up_is_seen_and_a_larger_one_is_refused() -> None:
+    """With the customer a key is shown in one of five draws, else never."""
+
+    def draws(chance: float, seed: int) -> Draws:
+        generator = np.random.default_rng(seed)
+        return lambda count: np.where(generator.random(count) < chance, 7.0, np.nan)
+
+    report = audit_delta(draws(0.2, 31), draws(0, 32), epsilon=1, delta=0.2, draws=100_000)
+    report.check()
+    assert report.epsilon_lower == 0
+    assert report.power > 0.9
+    with pytest.raises(AuditFailed, match=r"delta=0.15 must not be less than .* stop releasing"):
+        audit_delta(draws(0.2, 33), draws(0, 34), epsilon=1, delta=0.15, draws=100_000).check()
+
+
 def test_a_group_that_only_the_customer_brings_in_is_seen() -> None:
     """Unknown keys: what tells is that the group is there at all."""
 
@@ -124,6 +182,18 @@ def test_a_true_claim_is_refused_no_more_often_than_the_confidence_allows() -> N
 def test_what_cannot_be_audited_is_refused(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         audit(laplace(0, 1, 1), laplace(0, 1, 2), **arguments)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("delta", [0, 1, float("nan")])
+def test_a_delta_that_cannot_be_is_refused(delta: float) -> None:
+    with pytest.raises(InvalidArgument, match=f"delta={delta} must be above 0 and less than 1"):
+        audit_delta(laplace(0, 1, 1), laplace(0, 1, 2), epsilon=1, delta=delta)
+
+
+@pytest.mark.parametrize("epsilon", [0, float("nan")])
+def test_an_epsilon_that_bounds_no_delta_is_refused(epsilon: float) -> None:
+    with pytest.raises(InvalidArgument, match=f"epsilon={epsilon} must be a number above 0"):
+        delta_lower(4, 10, 1, 10, epsilon=epsilon, confidence=0.95)
 
 
 def test_counts_that_cannot_be_are_refused() -> None:

@@ -478,9 +478,9 @@ _SANDBOX: Final = (
     _one(
         "exact count under a noisy mean",
         "smartnoise-core #356, smartnoise-sdk #547: n taken for public",
-        "sandbox.handle",
-        "                noisy[part] = self._noised(one, exact[part] if shown is None else exact[part][shown])",
-        "                noisy[part] = exact[part] if part.role is Role.COUNT else self._noised(one, exact[part] if shown is None else exact[part][shown])",
+        "sandbox.drawing",
+        "            noisy[part] = _noised(one, exact[part] if shown is None else exact[part][shown], noise)",
+        "            noisy[part] = exact[part] if part.role is Role.COUNT else _noised(one, exact[part] if shown is None else exact[part][shown], noise)",
         "sandbox.every_number_that_is_shown_went_through_noise",
     ),
     _one(
@@ -510,7 +510,7 @@ _SANDBOX: Final = (
     _one(
         "threshold on the exact count",
         "Korolova et al. 2009: exact counts decide which keys are shown",
-        "sandbox.handle",
+        "sandbox.drawing",
         "for code in np.flatnonzero(counts)}",
         "for code in np.flatnonzero(counts >= 2)}",
         "sandbox.unknown_keys_are_decided_by_noisy_counts_alone",
@@ -518,7 +518,7 @@ _SANDBOX: Final = (
     _one(
         "keys without a customer are candidates",
         "keys that bounding emptied, shown by noise alone",
-        "sandbox.handle",
+        "sandbox.drawing",
         "for code in np.flatnonzero(counts)}",
         "for code in range(counts.size)}",
         "sandbox.unknown_keys_are_decided_by_noisy_counts_alone",
@@ -527,8 +527,8 @@ _SANDBOX: Final = (
         "one salt for all releases",
         "seed reuse",
         "sandbox.handle",
-        "        salt = self._random_bytes(SALT_BYTES)\n",
-        "        salt = bytes(SALT_BYTES)\n",
+        "prepared(planned, source, self._random_bytes(SALT_BYTES))",
+        "prepared(planned, source, bytes(SALT_BYTES))",
         "sandbox.each_release_has_a_salt_of_its_own",
     ),
     _one(

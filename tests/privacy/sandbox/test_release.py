@@ -15,7 +15,7 @@ from dayfly.privacy.errors import BudgetExceeded, InvalidQuery, ReleaseFailed
 from dayfly.privacy.ledger import Ledger
 from dayfly.privacy.noise import OpenDpNoise
 from dayfly.privacy.sandbox import QueryDocument, Sandbox, Source, frames, parse_document, to_json
-from dayfly.privacy.sandbox import handle as handle_module
+from dayfly.privacy.sandbox import drawing as drawing_module
 from dayfly.privacy.sandbox.checking import check
 from dayfly.privacy.sandbox.numbers import Budget
 from dayfly.privacy.sandbox.planning import outline, plan
@@ -65,7 +65,7 @@ def test_the_loss_is_on_disk_before_a_row_is_read_and_before_noise_is_drawn(
             seen.append(len(again.history()))
         return real(*arguments)
 
-    monkeypatch.setattr(handle_module, "frame_of", frame_of)
+    monkeypatch.setattr(drawing_module, "frame_of", frame_of)
     sandbox.query("orders").customers().release(epsilon="0.25")
     assert seen == [1]
     assert noise.spent == [Fraction(1, 4)]

@@ -4,16 +4,22 @@ What an audit shows is one-sided: a lower bound above the claim proves the claim
 nothing, except that a bound close to the claim shows that the claim is not loose and that the audit had the power to see.
 """
 
-from .bounds import BinomialInterval, clopper_pearson, epsilon_lower
+from .bounds import BinomialInterval, clopper_pearson, delta_lower, epsilon_lower
+from .parts import QueryParts, query_parts
 from .queries import audit_query
-from .run import AuditReport, Draws, audit
+from .run import AuditReport, Draws, Statistic, audit, audit_delta
 
 __all__ = [
     "AuditReport",
     "BinomialInterval",
     "Draws",
+    "QueryParts",
+    "Statistic",
     "audit",
+    "audit_delta",
     "audit_query",
     "clopper_pearson",
+    "delta_lower",
     "epsilon_lower",
+    "query_parts",
 ]

@@ -1,22 +1,25 @@
-"""What counts of an event on two neighbouring data sets say about epsilon.
+"""What counts of an event on two neighbouring data sets say about epsilon and delta.
 
 Claim: with probability at least `confidence` over the draws, a mechanism that is (epsilon, delta)-differentially private
-has `epsilon_lower(...) <= epsilon`.
+has `epsilon_lower(...) <= epsilon`; and likewise `delta_lower(...) <= delta`.
 Precondition: the event was fixed before these draws were made, and the draws are independent.
-Argument: (epsilon, delta)-DP says P1 <= e^epsilon P0 + delta for every event, so epsilon >= ln((P1 - delta) / P0). The
-exact binomial bounds hold P1 from below and P0 from above, each but with probability (1 - confidence) / 2; the
-expression falls with P0 and rises with P1.
+Argument: (epsilon, delta)-DP says P1 <= e^epsilon P0 + delta for every event, so epsilon >= ln((P1 - delta) / P0), and delta >=
+P1 - e^epsilon P0. The exact binomial bounds hold P1 from below and P0 from above, each but with probability (1 - confidence) / 2;
+both expressions fall with P0 and rise with P1.
 Source: Clopper and Pearson, Biometrika 26 (1934); Jagielski, Ullman and Oprea, NeurIPS 2020 (arXiv:2006.07709), section 4.
 """
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from scipy import special
 
 from dayfly.privacy.errors import InvalidArgument
 
-__all__ = ["BinomialInterval", "clopper_pearson", "epsilon_lower"]
+__all__ = ["BinomialInterval", "clopper_pearson", "delta_lower", "epsilon_lower"]
+
+_LARGE: Final = 700.0
+"""Its exponential is a float still."""
 
 
 class BinomialInterval(NamedTuple):
@@ -87,3 +90,37 @@ def epsilon_lower(
     likely = clopper_pearson(seen_with, draws_with, confidence=confidence).lower - delta
     rare = clopper_pearson(seen_without, draws_without, confidence=confidence).upper
     return max(0.0, math.log(likely / rare)) if likely > 0 else 0.0
+
+
+def delta_lower(
+    seen_with: int,
+    draws_with: int,
+    seen_without: int,
+    draws_without: int,
+    *,
+    epsilon: float,
+    confidence: float,
+) -> float:
+    """A lower bound of delta from how often one event was seen on each of two neighbours.
+
+    Args:
+        seen_with: How often on the one.
+        draws_with: Of how many draws.
+        seen_without: How often on the other.
+        draws_without: Of how many draws.
+        epsilon: Of the claim.
+        confidence: That the bound holds.
+
+    Returns:
+        At least 0; 0 says nothing.
+
+    Raises:
+        InvalidArgument: epsilon is not above 0, or as `clopper_pearson`.
+    """
+    if not epsilon > 0:
+        raise InvalidArgument(
+            f"epsilon={epsilon} must be a number above 0; pass the epsilon that the mechanism claims"
+        )
+    likely = clopper_pearson(seen_with, draws_with, confidence=confidence).lower
+    rare = clopper_pearson(seen_without, draws_without, confidence=confidence).upper
+    return max(0.0, likely - math.exp(min(epsilon, _LARGE)) * rare)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from dayfly.privacy.ledger import Account, Ledger, Limit
 from dayfly.privacy.noise import NoiseSource
-from dayfly.privacy.sandbox import Query, Release, Sandbox, Source
+from dayfly.privacy.sandbox import Budget, Query, Release, Sandbox, Source
 
+from .parts import query_parts
 from .run import AuditReport, audit
 
 __all__ = ["audit_query"]
@@ -24,6 +25,7 @@ __all__ = ["audit_query"]
 _AMOUNT: Final = Fraction(10**9)
 _DELTA: Final = 1 - Fraction(1, 10**9)
 
+_Amount = Fraction | int | str
 _Key = tuple[Any, ...]
 _Answer = dict[_Key, list[float]]
 
@@ -37,6 +39,7 @@ def audit_query(
     delta: Fraction | int | str | None = None,
     draws: int = 2_000,
     confidence: float = 0.999,
+    parts: bool = False,
     noise: NoiseSource | None = None,
     random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> AuditReport:
@@ -44,10 +47,12 @@ def audit_query(
 
     For tables made up for the audit, never for those of real customers: what is released here is paid for in a temporary
     ledger, whose budget renews at each release. A release takes about a millisecond; a bound within a tenth of the claim needs tens
-    of thousands.
+    of thousands. With `parts` not the answers are looked at but all noisy numbers that they are made of: rows are read once, noise is
+    drawn again and again, which costs microseconds per number, and sees the loss that answers such as means hide.
 
     Guarantees:
-        As `audit`, for the columns of the answer that have an interval, and for which groups are shown.
+        As `audit`, for the columns of the answer that have an interval, and for which groups are shown; with `parts`, for
+        everything that leaves the noise, whatever is computed from it.
 
     Args:
         query: What is asked, such as `SandboxQuery.query` or `parse_document(...).query`.
@@ -57,6 +62,7 @@ def audit_query(
         delta: Of each release; needed for unknown keys.
         draws: Releases on each table, at least 100.
         confidence: Of the lower bound.
+        parts: Look at the noisy numbers that the answer is made of, by the statistic that tells most.
         noise: Where noise comes from; OpenDP where none is given.
         random_bytes: Source of salts and release ids.
 
@@ -67,9 +73,46 @@ def audit_query(
     Example:
         ``audit_query(query, Source(rows, customer="who"), Source(fewer, customer="who"), epsilon="1/2").check()``
     """
+    claim, slack = Fraction(epsilon), Fraction(delta or 0)
+    if parts:
+        budget = Budget(epsilon=str(claim), delta=str(slack) if slack else None)
+        found = query_parts(
+            query, with_customer, without_customer, budget, noise=noise, random_bytes=random_bytes
+        )
+        return audit(
+            found.with_customer,
+            found.without_customer,
+            epsilon=float(claim),
+            delta=float(slack),
+            draws=draws,
+            confidence=confidence,
+            statistic=found.log_ratio,
+        )
+    matrices = _answers(
+        query, (with_customer, without_customer), (epsilon, delta), draws, noise, random_bytes
+    )
+    return audit(
+        _from(matrices[0]),
+        _from(matrices[1]),
+        epsilon=float(claim),
+        delta=float(slack),
+        draws=draws,
+        confidence=confidence,
+    )
+
+
+def _answers(
+    query: Query,
+    sources: tuple[Source, Source],
+    budget: tuple[_Amount, _Amount | None],
+    draws: int,
+    noise: NoiseSource | None,
+    random_bytes: Callable[[int], bytes],
+) -> list[NDArray[np.float64]]:
+    """What is released, one matrix for each table."""
     with _free_ledger() as ledger:
         answers, releases = list[list[_Answer]](), list[Release]()
-        for source in (with_customer, without_customer):
+        for source in sources:
             sandbox = Sandbox(
                 ledger=ledger,
                 sources={query.source: source},
@@ -80,22 +123,14 @@ def audit_query(
             )
             ledger.declare(_account("data_set", source.data_set or query.source))
             asked = sandbox.query(query)
-            found = list[_Answer]()
+            seen = list[_Answer]()
             for _ in range(draws):
-                releases[:] = [asked.release(epsilon=epsilon, delta=delta)]
-                found.append(_answer(releases[0]))
-            answers.append(found)
+                releases[:] = [asked.release(epsilon=budget[0], delta=budget[1])]
+                seen.append(_answer(releases[0]))
+            answers.append(seen)
     keys = sorted({key for found in answers for one in found for key in one}, key=repr)
     width = len(releases[0].columns) if releases else 1
-    matrices = [_matrix(found, keys, width) for found in answers]
-    return audit(
-        _from(matrices[0]),
-        _from(matrices[1]),
-        epsilon=float(Fraction(epsilon)),
-        delta=float(Fraction(delta or 0)),
-        draws=draws,
-        confidence=confidence,
-    )
+    return [_matrix(found, keys, width) for found in answers]
 
 
 @contextmanager

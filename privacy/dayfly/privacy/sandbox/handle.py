@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import msgspec
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from dayfly.privacy.accounting import Cost
 from dayfly.privacy.bounding.salts import SALT_BYTES
@@ -21,16 +19,13 @@ from dayfly.privacy.errors import InvalidQuery, ReleaseFailed
 from dayfly.privacy.ledger import Ledger, Receipt, Remaining, Spend
 from dayfly.privacy.noise import NoiseSource
 
-from .answering import Exact, exact_parts
 from .asking import SandboxQuery, alpha_of
 from .checking import check
 from .documents import QueryDocument, canonical, digest_of, parse_document
+from .drawing import drawn, prepared
 from .finishing import estimates, table_of
-from .frames import frame_of
-from .groups import groups_of
 from .numbers import Budget
-from .parts import Part, Role
-from .planning import NoisyPart, Outline, Plan, outline, plan
+from .planning import Outline, Plan, outline, plan
 from .queries import Query, output_columns
 from .results import Release, lineage_of
 from .sources import Source
@@ -243,20 +238,9 @@ class Sandbox:
         return receipt
 
     def _answer(self, planned: Plan, source: Source, alpha: float) -> pa.Table:
-        query = planned.checked.query
-        salt = self._random_bytes(SALT_BYTES)
-        frame = frame_of(source, query.steps)
-        groups = groups_of(frame, query.group_by, planned.checked.columns)
-        exact = exact_parts(planned.parts, frame, groups, method=query.bound.method, salt=salt)
-        keys = groups.keys
-        shown: NDArray[np.int64] | None = None
-        noisy: Exact = {}
-        if planned.selection is not None:
-            shown, noisy[planned.selection.part] = self._selected(planned.selection, exact)
-            keys = keys.take(pa.array(shown))
-        for part, one in planned.parts.items():
-            if part.role is not Role.KEYS:
-                noisy[part] = self._noised(one, exact[part] if shown is None else exact[part][shown])
+        found = prepared(planned, source, self._random_bytes(SALT_BYTES))
+        shown, noisy = drawn(planned, found.exact, self._noise_source())
+        keys = found.keys if shown is None else found.keys.take(pa.array(shown))
         return table_of(keys, estimates(planned, noisy, alpha), planned)
 
     def _noise_source(self) -> NoiseSource:
@@ -265,31 +249,6 @@ class Sandbox:
 
             self._noise = OpenDpNoise()
         return self._noise
-
-    def _noised(self, one: NoisyPart, exact: NDArray[np.int64]) -> NDArray[np.int64]:
-        values, changed = np.ascontiguousarray(exact.reshape(-1)), one.part.sensitivity
-        if one.mechanism == "laplace":
-            noisy = self._noise_source().laplace(values, one.scale, l1=changed.l1)
-        else:
-            noisy = self._noise_source().gaussian(values, one.scale, l2_squared=changed.l2_squared)
-        return noisy.reshape(exact.shape)
-
-    def _selected(
-        self, one: NoisyPart, exact: Mapping[Part, NDArray[np.int64]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Codes of the groups that are shown, ascending, and their noisy customers."""
-        counts, changed = exact[one.part], one.part.sensitivity
-        there = {int(code): int(counts[code]) for code in np.flatnonzero(counts)}
-        if one.mechanism == "laplace":
-            kept = self._noise_source().laplace_threshold(
-                there, one.scale, one.threshold, sensitivity=(changed.l0, changed.l1, changed.linf)
-            )
-        else:
-            kept = self._noise_source().gaussian_threshold(
-                there, one.scale, one.threshold, sensitivity=(changed.l0, changed.l2_squared, changed.linf)
-            )
-        codes = np.array(sorted(kept), np.int64)
-        return codes, np.array([kept[int(code)] for code in codes], np.int64)
 
 
 def _fail(receipt: Receipt, kind: str) -> NoReturn:
