@@ -75,7 +75,7 @@ types: $(DEV) ## mypy (strict) and basedpyright
 layers: $(DEV) ## which portion may import which
 	$(BIN)/lint-imports --no-logo
 
-NOJIT_TESTS := tests/privacy tests/engine/tags tests/engine/policy tests/engine/lineage tests/engine/intake tests/engine/runtime tests/engine/shard
+NOJIT_TESTS := tests/privacy tests/engine/tags tests/engine/policy tests/engine/lineage tests/engine/intake tests/engine/runtime tests/engine/shard tests/federation/secagg tests/federation/vertical/test_kernels.py
 
 test-nojit: $(DEV) ## the tests with numba's JIT off, and the coverage that only shows there
 	NUMBA_DISABLE_JIT=1 HYPOTHESIS_PROFILE=brief $(BIN)/pytest -m "not slow" --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR) $(WORKERS) $(NOJIT_TESTS) $(PYTEST_ARGS)
