@@ -149,7 +149,8 @@ def model_of_glm(
             last round.
         data_sets: Channel to what its ledger calls its data; its own name where it is left out.
     """
-    named, notes, last = data_sets or {}, (_SCORES, _EXACT), fit.rounds[-1]
+    named, last = data_sets or {}, fit.rounds[-1]
+    notes: tuple[str, ...] = (_SCORES, _EXACT)
     known: Mapping[str, int | None] = dict.fromkeys(last.included) if rows is None else rows
     if rows is None:
         notes += (
