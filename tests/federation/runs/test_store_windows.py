@@ -67,7 +67,7 @@ def test_who_does_not_consent_in_the_store_has_no_consent_and_no_value_in_the_ta
     assert found.features == ("views", "price total")
     assert found.customers() == ["u3", "nobody", "u2", "u1"]
     assert found.instants("until") == [UNTIL_MS, None, None, UNTIL_MS]
-    expected = [[3, 12_003], [np.nan, np.nan], [np.nan, np.nan], [3, 12_003]]
+    expected: list[list[float]] = [[3, 12_003], [np.nan, np.nan], [np.nan, np.nan], [3, 12_003]]
     assert np.array_equal(found.matrix(found.features), expected, equal_nan=True)
     shop.engine.erase(shop.person("u1"))
     again = loaded(shop, tmp_path)
