@@ -40,8 +40,8 @@ def test_each_document_is_what_its_reader_takes(name: str, text: str) -> None:
     assert protocol_named(plan.protocol).terms({**plan.settings, **given})
 
 
-def test_there_are_three_documents() -> None:
-    assert len(DOCUMENTS) == 3
+def test_there_are_four_documents() -> None:
+    assert len(DOCUMENTS) == 4
 
 
 def test_every_command_exists() -> None:

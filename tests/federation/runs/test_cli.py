@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import signal
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from dayfly.engine.cli import ExitCode
+from dayfly.federation.cli.demo import _world
 from dayfly.federation.cli.display import step_line
 from dayfly.federation.deployed.credentials import Cards
 from dayfly.federation.deployed.demo_world import area_under_curve, logistic_scores, synthetic
@@ -209,6 +211,22 @@ def test_steps_are_told_in_words() -> None:
     assert step_line({**release, "rho": 0.25}).endswith("rho spent 0.2500")
     assert step_line({"step": "message", "kind": "hop", "number": 3, "of": 6}) == "message 3 of 6: hop"
     assert step_line({"what": 1}) == "what 1"
+
+
+def test_without_data_the_demo_takes_real_patients_and_else_says_that_customers_are_made_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("sklearn.datasets")
+    for data in (None, tmp_path):
+        real = _world(data, None, 4.0)
+        assert real.epsilon is None
+        assert "569 patients in three channels, real; below 10,000 rows noise hides the model" in real.told
+        assert real.tables(0).exact_sums
+    assert _world(None, 2_000, 4.0).told.startswith("2000 made-up customers")
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    made_up = _world(None, None, 4.0)
+    assert made_up.epsilon == 4.0
+    assert made_up.told.startswith("20000 made-up customers")
 
 
 def test_the_demos_figures_are_those_of_scikit_learn() -> None:

@@ -290,7 +290,7 @@ def cause(reply: Any) -> str:
 def moments(run: Run, dealer: Dealer, letters: dict[str, Letter], to: str, **changes: Letter) -> Any:
     sent = {**letters, **changes}
     others = tuple(sent[name] for name in SPEC.names if name != to)
-    correction = dealer.gram().tobytes() if to == "hotline" else b""
+    correction = dealer.gram().tobytes() + dealer.counts().tobytes() if to == "hotline" else b""
     return asked(run, "moments", {to: encode(MomentsRequest(others, correction))})[to]
 
 
@@ -437,13 +437,14 @@ def test_what_the_coordinator_sees_of_a_channel_is_uniform() -> None:
 
 def test_what_other_channels_open_is_uniform() -> None:
     """Inputs, scores and residuals less the dealer's masks, over dealers; the channel's data are the same each time."""
-    opened: dict[str, list[bytes]] = {"inputs": [], "scores": [], "residuals": []}
+    opened: dict[str, list[bytes]] = {"inputs": [], "presence": [], "scores": [], "residuals": []}
     for seed in range(8):
         ready = prepared(WORLD, seed=seed)
         party = ready.parties["app"]
         train_vertical(ready.caller, SPEC, random_bytes=lambda size, seed=seed: digest("d", seed)[:size])  # type: ignore[misc]
         training: Any = party._training
         opened["inputs"].append(training.masked["app"].tobytes())
+        opened["presence"].append((training.presence - training.dealt.presence()).tobytes())
         opened["scores"].append(training.scores.tobytes())
         opened["residuals"].append(training.residuals.tobytes())
     for name, parts in opened.items():

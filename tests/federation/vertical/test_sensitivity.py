@@ -3,6 +3,7 @@
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -31,6 +32,14 @@ def integer_rows(world: Channels, spec: VerticalSpec) -> tuple[Integers, Integer
     return np.hstack(blocks), presence, labels
 
 
+def exact_counts(world: Channels, spec: VerticalSpec) -> Integers:
+    """Of each channel but the label's, customers with a label, then those without, as they are opened."""
+    labelled = set(world.positions[world.label_channel].tolist()) - {-1}
+    others = [set(world.positions[name].tolist()) - {-1} for name in spec.unlabelled]
+    counts = [len(one & labelled) for one in others] + [len(one - labelled) for one in others]
+    return np.array(counts, np.int64) * spec.count_unit
+
+
 def wild_world(seed: int, scale: float) -> Channels:
     """Values far out of bounds, too."""
     world = small_world(6, seed=seed)
@@ -51,7 +60,8 @@ def test_a_customer_moves_no_release_further_than_its_stated_sensitivity(
     rows, presence, labels = (part.astype(object) for part in integer_rows(world, spec))
     row = rows[leaving]
     moved = np.outer(row, row)[np.triu_indices(spec.size)]
-    assert (moved**2).sum() <= spec.gram_l2_squared
+    counted = len(spec.unlabelled) * spec.count_unit**2  # in every channel: one of each channel's two counts
+    assert (moved**2).sum() + counted <= spec.gram_l2_squared
     assert ((row * labels[leaving]) ** 2).sum() <= spec.cross_l2_squared
     random = np.random.default_rng(seed)
     limits = random.integers(1, 200, len(spec.names))
@@ -64,6 +74,22 @@ def test_a_customer_moves_no_release_further_than_its_stated_sensitivity(
     label = unit * (int(labels[leaving]) + int(presence[leaving])) // 2
     residual = int(presence[leaving]) * value(coefficients, score) - label
     assert ((row * residual) ** 2).sum() <= spec.gradient_l2_squared(largest)
+
+
+def test_the_bound_of_moments_and_counts_together_is_needed() -> None:
+    """A row that is one column, as long as a row may be, moves second moments alone as far as the bound without counts."""
+    world = small_world(6)
+    columns = dict(world.columns) | {"app": np.array([[4.0, 0, 0]] * 6)}
+    world = Channels.whole(columns, world.label_channel, world.labels)
+    spec = spec_for(world, steps=0, constant=2.0**-10)
+    channels = tuple(
+        msgspec.structs.replace(one, clip=1.0 if one.channel == "app" else 2.0**-10) for one in spec.channels
+    )
+    spec = msgspec.structs.replace(spec, channels=channels)
+    row = integer_rows(world, spec)[0][0].astype(object)
+    moved = (np.outer(row, row)[np.triu_indices(spec.size)] ** 2).sum()
+    counted = len(spec.unlabelled) * spec.count_unit**2
+    assert 1 << 4 * spec.precision.row_bits < moved + counted <= spec.gram_l2_squared
 
 
 @given(st.integers(0, 2**32), st.floats(0.05, 5.0))
@@ -143,7 +169,9 @@ def test_limits_follow_the_scores() -> None:
     spec = spec_for(world, steps=1)
     rows, _, labels = integer_rows(world, spec)
     gram = rows.T @ rows
-    words = np.concatenate([gram[np.triu_indices(spec.size)], rows.T @ labels]).view(np.uint64)
+    words = np.concatenate(
+        [gram[np.triu_indices(spec.size)], exact_counts(world, spec), rows.T @ labels]
+    ).view(np.uint64)
     moments = Moments.of(spec, words)
     weights = np.random.default_rng(2).normal(size=spec.size)
     task = step_task(spec, moments, weights, 1)

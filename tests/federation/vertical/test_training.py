@@ -13,7 +13,7 @@ from dayfly.federation.model import model_of_vertical
 from dayfly.federation.vertical import VerticalSpec, plan_noise
 from dayfly.federation.vertical.newton import Moments
 from tests.federation.vertical.runs import RUN, Channels, small_world, spec_for, trained
-from tests.federation.vertical.test_sensitivity import integer_rows
+from tests.federation.vertical.test_sensitivity import exact_counts, integer_rows
 
 
 def pooled(world: Channels, spec: VerticalSpec) -> np.ndarray:
@@ -21,10 +21,9 @@ def pooled(world: Channels, spec: VerticalSpec) -> np.ndarray:
 
 
 def exact_moments(world: Channels, spec: VerticalSpec) -> np.ndarray:
-    rows, presence, labels = integer_rows(world, spec)
-    del presence
+    rows, _, labels = integer_rows(world, spec)
     gram = rows.T @ rows
-    return np.concatenate([gram[np.triu_indices(spec.size)], rows.T @ labels])
+    return np.concatenate([gram[np.triu_indices(spec.size)], exact_counts(world, spec), rows.T @ labels])
 
 
 def test_without_noise_the_coefficients_are_those_of_the_pooled_model() -> None:
@@ -104,7 +103,7 @@ def test_noise_has_the_variance_that_is_stated() -> None:
         fit, _ = trained(world, spec, seed=seed)
         opened.append(fit)
     raw = np.concatenate([(fit.moments.cross * 2 * 4096) for fit in opened])
-    errors = raw - np.tile(exact[spec.gram_words :], 4)
+    errors = raw - np.tile(exact[spec.second_words :], 4)
     shares = spec.shares(noise.cross, spec.cross_l2_squared)
     variance = 3.0 * float(shares.share_scale**2)
     statistic = float(np.sum(errors**2)) / variance

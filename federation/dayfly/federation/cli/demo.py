@@ -34,7 +34,9 @@ def demo(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", envvar="DAYFLY_SHARED_DATA", help="Folder with public data sets (bank_marketing)."
+            metavar="DIR",
+            envvar="DAYFLY_SHARED_DATA",
+            help="Folder with public data sets (bank_marketing); without it scikit-learn's breast cancer patients, too few for noise, or made-up customers.",
         ),
     ] = None,
     customers: Annotated[
@@ -78,13 +80,14 @@ def demo(
 def _world(data: Path | None, customers: int | None, epsilon: float) -> "DemoWorld":
     from dayfly.federation.deployed.demo_world import (  # noqa: PLC0415 - only commands load libraries
         bank_marketing,
+        breast_cancer,
         synthetic,
     )
 
     if customers is not None:
         return synthetic(customers, epsilon=epsilon)
     found = bank_marketing(data, epsilon=epsilon) if data is not None else None
-    return found or synthetic(20_000, epsilon=epsilon)
+    return found or breast_cancer() or synthetic(20_000, epsilon=epsilon)
 
 
 def _remove_earlier(out: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from dayfly.federation.accounting import ExactSums, LedgerBudget
 from dayfly.federation.deployed.credentials import Cards, read_identity
@@ -26,6 +26,9 @@ from dayfly.federation.runs.seats import Progress
 from dayfly.federation.wire import SERVER
 from dayfly.privacy.ledger import Ledger
 from dayfly.privacy.noise import OpenDpNoise
+
+if TYPE_CHECKING:
+    from dayfly.federation.features import StoreWindows
 
 __all__ = ["Channel", "FlowerCommands", "Server", "ledger_budget", "now_ms"]
 
@@ -266,13 +269,15 @@ class Channel:
     Args:
         folder: The channel's.
         port: Of the SuperNode's own interface on this machine.
+        store: The running store that `channel.yaml` names, where this process holds it (`dayfly.engine.durable.Engine`).
 
     Raises:
         DeploymentError, InvalidData, LedgerError: settings, cards, data or ledger are not as they must be; names the party.
     """
 
-    def __init__(self, folder: ChannelFolder, *, port: int) -> None:
+    def __init__(self, folder: ChannelFolder, *, port: int, store: "StoreWindows | None" = None) -> None:
         self.folder: Final = folder
+        self._store: Final = store
         self._settings: Final = folder.settings
         self._port: Final = port
         self._node_began = time.monotonic()
@@ -331,7 +336,9 @@ class Channel:
 
     def load(self) -> ChannelData:
         """The channel's table, read anew."""
-        return ChannelData.load(self._settings.name, self._settings.data, folder=self.folder.home)
+        return ChannelData.load(
+            self._settings.name, self._settings.data, folder=self.folder.home, store=self._store
+        )
 
     def revive(self) -> bool:
         """Start the SuperNode again if it ended.

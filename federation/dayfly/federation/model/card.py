@@ -13,14 +13,14 @@ class DataSetCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         channel: Its name.
         data_set: What its ledger calls the data.
-        rows: Customers or rows that took part; of an aligned channel the padded size of its set.
+        rows: Customers or rows that took part; of an aligned channel the padded size of its set; None where only the sum over channels is known.
         manifest: Digest of its signed manifest, in hexadecimal; empty where there was no alignment.
         consent_until_ms: When the manifest expires, int64 milliseconds UTC; None where there is none.
     """
 
     channel: str
     data_set: str
-    rows: int
+    rows: int | None
     manifest: str
     consent_until_ms: int | None
 

@@ -134,7 +134,7 @@ def model_of_glm(
     run: bytes,
     date: str,
     purpose: str,
-    rows: Mapping[str, int],
+    rows: Mapping[str, int] | None = None,
     data_sets: Mapping[str, str] | None = None,
 ) -> JointModel:
     """The model of a horizontal training of a generalised linear model.
@@ -145,23 +145,30 @@ def model_of_glm(
         run: Of the training.
         date: ISO 8601.
         purpose: For which customers consented.
-        rows: Rows of each channel.
+        rows: Rows of each channel; None where it is not known, as to a coordinator, who sees the sum over channels alone: the card then has that of the
+            last round.
         data_sets: Channel to what its ledger calls its data; its own name where it is left out.
     """
-    named = data_sets or {}
+    named, last = data_sets or {}, fit.rounds[-1]
+    notes: tuple[str, ...] = (_SCORES, _EXACT)
+    known: Mapping[str, int | None] = dict.fromkeys(last.included) if rows is None else rows
+    if rows is None:
+        notes += (
+            f"How many rows each channel has is not known: the last round held {last.rows} of {', '.join(sorted(last.included))} together.",
+        )
     card = ModelCard(
         "horizontal",
         run.hex(),
         date,
         purpose,
-        tuple(DataSetCard(name, named.get(name, name), rows[name], "", None) for name in sorted(rows)),
+        tuple(DataSetCard(name, named.get(name, name), known[name], "", None) for name in sorted(known)),
         len(fit.rounds),
         private=False,
         epsilon=None,
         delta=None,
         colluding=0,
         releases=tuple(CardRelease(f"sums {number}", 0, None) for number in range(1, len(fit.rounds) + 1)),
-        notes=(_SCORES, _EXACT),
+        notes=notes,
     )
     spec = settings.spec
     return JointModel(

@@ -3,6 +3,7 @@
 from .data import ChannelData, ConsentColumn, DataSettings, load_table
 from .running import LocalFederation, Plan, coordinate
 from .seats import PROTOCOLS, Chair, MemoryShelf, Outcome, Progress, RunProtocol, Seat, Shelf, protocol_named
+from .store_windows import StoreSettings, WindowSettings
 from .tickets import Opened, Parcel, Ticket, Tickets, checked_until, opened_parcel
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "RunProtocol",
     "Seat",
     "Shelf",
+    "StoreSettings",
     "Ticket",
     "Tickets",
+    "WindowSettings",
     "checked_until",
     "coordinate",
     "load_table",

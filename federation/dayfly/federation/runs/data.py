@@ -1,9 +1,9 @@
-"""A channel's table: customers, features, label; from Parquet, Arrow, CSV or NumPy files."""
+"""A channel's table: customers, features, label; from Parquet, Arrow, CSV or NumPy files, and from windows of a Dayfly store beside them."""
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -12,6 +12,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dayfly.federation.errors import InvalidData
+from dayfly.federation.runs.store_windows import StoreSettings, with_windows
+
+if TYPE_CHECKING:
+    from dayfly.federation.features import StoreWindows
 
 __all__ = ["ChannelData", "ConsentColumn", "DataSettings", "load_table"]
 
@@ -42,6 +46,7 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         category: Column that may be counted by.
         consent: Where consents are; needed for alignment.
         phone_region: Country of phone numbers without country code.
+        store: Windows over the events of a Dayfly store, as more columns of the file's customers.
     """
 
     path: str
@@ -51,6 +56,7 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     category: str | None = None
     consent: ConsentColumn | None = None
     phone_region: str | None = None
+    store: StoreSettings | None = None
 
     @property
     def special(self) -> tuple[str, ...]:
@@ -74,13 +80,31 @@ class ChannelData:
     settings: DataSettings
 
     @classmethod
-    def load(cls, party: str, settings: DataSettings, *, folder: Path) -> "ChannelData":
-        """Read the file and check the columns.
+    def load(
+        cls, party: str, settings: DataSettings, *, folder: Path, store: "StoreWindows | None" = None
+    ) -> "ChannelData":
+        """Read the file, and the windows of the store where one is named, and check the columns.
+
+        Args:
+            party: The channel.
+            settings: Where its table is.
+            folder: The channel's; paths are relative to it.
+            store: The running store, in the process that holds it; without it a store that is named is opened from its folder.
 
         Raises:
-            InvalidData: the file cannot be read, a column is missing or named twice, or there are no rows; names the party.
+            InvalidData: the file or the store cannot be read, a column is missing or named twice, or there are no rows; names the party.
         """
         table = load_table(party, folder / settings.path)
+        if settings.store is not None:
+            table = with_windows(
+                party,
+                table,
+                settings.store,
+                customer=settings.customer,
+                until=settings.consent.until if settings.consent else None,
+                folder=folder,
+                store=store,
+            )
         named = [*settings.special, *(settings.features or ())]
         missing = [name for name in named if name not in table.column_names]
         if missing:

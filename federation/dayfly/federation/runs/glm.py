@@ -1,5 +1,6 @@
 """The protocol `glm`: generalised linear models over channels with the same features, by exact secure sums."""
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -18,6 +19,7 @@ from dayfly.federation.horizontal import (
     train_glm,
 )
 from dayfly.federation.horizontal.messages import Family
+from dayfly.federation.model import model_of_glm
 from dayfly.federation.runs.seats import Chair, Outcome, Seat
 from dayfly.federation.secagg.messages import decode, encode
 from dayfly.federation.wire import SERVER
@@ -36,6 +38,7 @@ class GlmPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         family: With its canonical link.
         largest_label, most_rows: See `GlmSpec`.
         ridge, penalised, tolerance, most_rounds: See `GlmSettings`.
+        purpose: What the model is for; on its card.
     """
 
     label: str
@@ -47,6 +50,7 @@ class GlmPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     penalised: Literal["standardised", "original"] = "standardised"
     tolerance: float = 1e-6
     most_rounds: int = 8
+    purpose: str = "joint-model"
 
     @property
     def spec(self) -> GlmSpec:
@@ -93,7 +97,14 @@ class _Glm:
             chair.shown({"step": "round", "number": number, **_report(report)})
 
         fit = train_glm(chair.caller, settings, session=chair.random_bytes(_SESSION_BYTES), shown=shown)
-        return Outcome(_document(plan, fit), _arrays(fit))
+        model = model_of_glm(
+            fit,
+            settings,
+            run=chair.caller.run,
+            date=dt.datetime.fromtimestamp(chair.began_ms / 1_000, dt.UTC).isoformat(timespec="seconds"),
+            purpose=plan.purpose,
+        )
+        return Outcome(_document(plan, fit), _arrays(fit), model)
 
 
 def _plan(settings: Mapping[str, Any]) -> GlmPlan:

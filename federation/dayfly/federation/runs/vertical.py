@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dayfly.federation.alignment import Rows
 from dayfly.federation.errors import InvalidSetting
 from dayfly.federation.grid import Party
 from dayfly.federation.model import JointModel, model_of_vertical
@@ -134,20 +135,21 @@ class _Vertical:
             raise InvalidSetting(f"channels={list(spec.names)} must list {seat.name!r}; correct the plan")
         features = spec.columns(seat.name).features
         labelled = spec.label_channel == seat.name
-        data = VerticalData(
-            seat.name,
-            features,
-            seat.data.matrix(features),
-            label=spec.label if labelled else None,
-            labels=seat.data.labels(spec.label) if labelled else None,
-        )
         rows = aligned_rows(seat.shelf, spec.alignment, seat.name)
+        placed, here = rows, rows.taking_part
+        values, labels = seat.data.matrix(features), seat.data.labels(spec.label) if labelled else None
+        if here.any() and here.size == len(values):  # otherwise training says what is wrong with these rows
+            placed = Rows(rows.universe, rows.positions[here], rows.manifest)
+            values, labels = values[here], None if labels is None else labels[here]
+        data = VerticalData(
+            seat.name, features, values, label=spec.label if labelled else None, labels=labels
+        )
         customers = customers_of(seat.data, kind="id", purpose=spec.purpose)
         return VerticalParty(
             seat.identity,
             seat.identities,
             data,
-            rows,
+            placed,
             run=seat.run,
             random_bytes=seat.random_bytes,
             noise=seat.noise,

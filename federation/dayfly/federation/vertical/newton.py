@@ -102,13 +102,15 @@ class Moments:
         gram[np.triu_indices(size)] = numbers[: spec.gram_words] / unit**2
         gram = gram + np.triu(gram, 1).T
         half = 2 if spec.family == "logistic" else 1  # its labels enter as -1 and 1
-        cross = numbers[spec.gram_words : spec.gram_words + size] / (unit * spec.label_unit * half)
+        counts = numbers[spec.gram_words : spec.second_words] / spec.count_unit
+        cross = numbers[spec.second_words : spec.second_words + size] / (unit * spec.label_unit * half)
         square = numbers[-1] / (unit * spec.label_unit) if spec.family == "linear" else float("nan")
         constant = spec.constant_unit / unit
         rows = min(max(gram[spec.intercept, spec.intercept] / constant**2, 1.0), float(spec.universe))
-        gram = _labelled(spec, gram, rows / spec.universe)
+        shares = _labelled_shares(counts)
+        gram = _labelled(spec, gram, shares)
         if spec.noise is None:
-            _check_independent(spec, gram)
+            gram = _insist_independent(spec, gram, rows, float(shares.min()))
             return cls(gram, cross, square, rows, 0.0, 0.0, 0.0, np.zeros((size, 0)))
         bits = spec.precision.row_bits
         deviation = summed_deviation(spec, spec.shares(spec.noise.gram, spec.gram_l2_squared), 2 * bits)
@@ -243,27 +245,56 @@ def _most(spec: VerticalSpec) -> float:
     return 8.0 if spec.family == "logistic" else 4.0 / len(spec.channels)
 
 
-def _labelled(spec: VerticalSpec, gram: Floats, share: float) -> Floats:
-    """Second moments over the labelled rows: products of two other channels' columns are over all rows, and scaled by the labelled share.
+def _labelled_shares(counts: Floats) -> Floats:
+    """Of each channel but the label's, the part of its customers who have a label; 0 to 1, whatever the noise."""
+    with_label, without = counts.reshape(2, -1)
+    return np.asarray(np.clip(with_label / np.maximum(with_label + without, 1.0), 0.0, 1.0))
 
-    Products with the label channel's columns need none: these are zero where there is no label.
+
+def _labelled(spec: VerticalSpec, gram: Floats, shares: Floats) -> Floats:
+    """Second moments over the labelled rows: products of two other channels' columns are over all rows, and scaled by what part of them is labelled.
+
+    Of channels j and k that is taken to be the larger of j's part and k's. It is j's own where they are the same, and right where every customer of one of
+    them has a label, or labels do not depend on the channel. How many rows the space has does not count: many are nobody's. Products
+    with the label channel's columns need none: these are zero where there is no label.
     """
+    scale = np.ones(spec.size)
+    for name, share in zip(spec.unlabelled, shares, strict=True):
+        scale[spec.block(name)] = share
+    factor = np.maximum.outer(scale, scale)
     own = spec.block(spec.label_channel)
-    factor = np.full_like(gram, share)
     factor[own, :] = 1.0
     factor[:, own] = 1.0
     return gram * factor
 
 
-def _check_independent(spec: VerticalSpec, gram: Floats) -> None:
-    """Insist that no feature is a combination of others, over all channels."""
-    scale = np.sqrt(np.maximum(np.diag(gram), 1e-300))
-    values, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
+def _insist_independent(spec: VerticalSpec, gram: Floats, rows: float, share: float) -> Floats:
+    """Insist that no feature is a combination of others, and make of parts that are of different rows what one set of rows could have.
+
+    Where all customers are labelled, the parts are of the same rows, and nothing is changed. Otherwise two parts may contradict each other in directions with
+    next to no variance, by as much as samples differ, and what is below that is raised to it.
+    """
+    if share == 1.0:
+        _check_independent(spec, gram, np.arange(spec.size))
+        return gram
+    own = spec.block(spec.label_channel)
+    _check_independent(spec, gram, np.delete(np.arange(spec.size), own))
+    _check_independent(spec, gram, np.arange(spec.size)[own])
+    scale = np.sqrt(np.diag(gram))
+    both = np.outer(scale, scale)
+    return np.asarray(raised(gram / both, ((1 - share) / rows) ** 0.5) * both, np.float64)
+
+
+def _check_independent(spec: VerticalSpec, gram: Floats, places: NDArray[np.int64]) -> None:
+    """Insist that no feature is a combination of others, over the channels of these columns."""
+    part = gram[np.ix_(places, places)]
+    scale = np.sqrt(np.maximum(np.diag(part), 1e-300))
+    values, vectors = np.linalg.eigh(part / np.outer(scale, scale))
     if values[0] >= _DEPENDENT * 10:
         return
     names = [*spec.features]
     names.insert(spec.intercept, "the intercept")
-    found = [name for name, part in zip(names, vectors[:, 0], strict=True) if abs(part) > 1e-3]
+    found = [names[place] for place, size in zip(places, vectors[:, 0], strict=True) if abs(size) > 1e-3]
     raise NotEstimable(
         f"features={found} must not determine each other, over the channels {list(spec.names)}; leave one out"
     )

@@ -7,7 +7,7 @@ Precondition: the dealer deals as agreed and does not collude with a channel (`r
 keep their noise to themselves; the transport between coordinator and channel is confidential.
 Argument: inputs, partial scores and residuals travel less a mask that the dealer expanded from a seed which only their owner has, sealed for the
 channels (`sealing`). From E = X - U all products of columns follow by local products and dealt shares of U_j'U_k. From D = t - a, the sum of
-partial scores less the sum of masks, and M = m - b, presence less its mask, every channel computes its share of m P(D + a), a polynomial in a and b
+partial scores less the sum of masks, and M = m - b, the label channel's presence less its mask, every channel computes its share of m P(D + a), a polynomial in a and b
 whose coefficients are public to the channels and whose powers were dealt. From G = c - b' and E it computes its share of X'c. It spends, draws its
 share of discrete Gaussian noise and adds it and its share of zero, in this order and once per release.
 Not claimed: anything against channels that send other vectors than agreed, or a dealer that deals others: these change the sums, or their noise. What an
@@ -15,7 +15,7 @@ error says (a column is constant, a budget is used up) is no private release.
 Source: Beaver 1991; SecureML 2017; Kairouz, Liu, Steinke 2021 (`noise_shares`); the construction in all is this project's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -31,7 +31,7 @@ from dayfly.federation.vertical.kernels import add_product
 from dayfly.federation.vertical.polynomial import MOST_SCORES, largest_residual
 from dayfly.federation.vertical.randomness import Dealt, input_columns, power_count
 from dayfly.federation.vertical.sealing import Hello, Letter, Sealer, insist_on_manifest
-from dayfly.federation.vertical.shares import added, gram_share, residual_share
+from dayfly.federation.vertical.shares import added, count_share, gram_share, residual_share
 from dayfly.federation.vertical.spec import VerticalSpec, decode_spec
 from dayfly.federation.vertical.tasks import (
     Exchange,
@@ -197,10 +197,9 @@ class _Training:
         self.pay: Final = pay
         self.noise: Final = noise
         self.labelled: Final = spec.label_channel == self.me
-        columns = rows.values.view(np.uint64)
+        columns, self.presence = rows.values.view(np.uint64), rows.present.view(np.uint64)
         if self.labelled:
-            presence, labels = rows.present.view(np.uint64), rows.labels.view(np.uint64)
-            columns = np.column_stack([presence, columns, labels])
+            columns = np.column_stack([self.presence, columns, rows.labels.view(np.uint64)])
         self.inputs: Final = np.ascontiguousarray(columns)
         self.expected = "exchange"
         self.step = 0
@@ -215,22 +214,36 @@ class _Training:
         self.dealt = Dealt(self.spec, self.me, asked.seed)
         self.masked[self.me] = self.inputs - self.dealt.inputs()
         self.expected = "moments"
-        return self.sealer.sealed("inputs", self.masked[self.me])
+        words = self.masked[self.me].reshape(-1)
+        if not self.labelled:
+            words = np.concatenate([words, self.presence - self.dealt.presence()])
+        return self.sealer.sealed("inputs", words)
 
     def moments(self, asked: MomentsRequest) -> Summand:
         """The summand of second moments and moments with the label."""
         self._insist_on("moments", 0)
         spec = self.spec
         columns = {name: input_columns(spec, name) for name in self.sealer.others}
-        sizes = {name: count * spec.universe for name, count in columns.items()}
+        sizes = {
+            name: (count + (name != spec.label_channel)) * spec.universe for name, count in columns.items()
+        }
         opened = self.sealer.opened("inputs", asked.letters, sizes)
-        self.masked |= {name: words.reshape(-1, columns[name]) for name, words in opened.items()}
-        size = spec.size + 1
-        dealt = array(asked.correction, (size, size)) if self.labelled else self.dealt.gram()
+        ends = {name: count * spec.universe for name, count in columns.items()}
+        self.masked |= {
+            name: words[: ends[name]].reshape(-1, columns[name]) for name, words in opened.items()
+        }
+        square, size = (spec.size + 1) ** 2, len(spec.unlabelled)
         self._insist_no_correction(asked.correction)
+        if self.labelled:
+            dealt, counts = np.split(array(asked.correction, (square + size,)), [square])
+        else:
+            dealt, counts = self.dealt.gram(), self.dealt.counts()
         self.expected = "score"
-        words = gram_share(spec, self.me, self.inputs, self.masked, dealt)
-        return self._release("moments", words, self._noisy_moments)
+        gram, cross = gram_share(
+            spec, self.me, self.inputs, self.masked, dealt.reshape(spec.size + 1, spec.size + 1)
+        )
+        found = self._counted({name: words[ends[name] :] for name, words in opened.items()}, counts)
+        return self._release("moments", np.concatenate([gram, found, cross]), self._noisy_moments)
 
     def score(self, body: bytes, task: StepTask) -> Letter:
         """Masked partial scores for the other channels."""
@@ -302,6 +315,18 @@ class _Training:
         self.step = asked.step
         return self._release(f"gradient {asked.step}", found, self._noisy_gradient)
 
+    def _counted(self, presences: Mapping[str, Words], dealt: Words) -> Words:
+        """This channel's share of the counts, from the others' presence less its mask."""
+        spec = self.spec
+        if self.labelled:
+            own_mask = self.presence - self.masked[self.me][:, 0]
+            return count_share(
+                spec, {name: int(own_mask @ presences[name]) for name in spec.unlabelled}, {}, dealt
+            )
+        masked = self.masked[spec.label_channel][:, 0]
+        here = int(self.presence.sum())
+        return count_share(spec, {self.me: int(masked @ self.presence)}, {self.me: here}, dealt)
+
     def _insist_on(self, kind: str, step: int) -> None:
         expected = self.step + (self.expected in ("score", "residual", "gradient"))
         if (kind, step) != (self.expected, expected) or step > self.spec.steps:
@@ -342,7 +367,7 @@ class _Training:
             self.pay(spec, release, EXACT)
             return words
         self.pay(spec, release, spec.moments_loss())
-        gram, cross = np.split(words.view(np.int64), [spec.gram_words])
+        gram, cross = np.split(words.view(np.int64), [spec.second_words])
         parts = (
             spec.shares(plan.gram, spec.gram_l2_squared).add(gram, self.noise),
             spec.shares(plan.cross, spec.cross_l2_squared).add(cross, self.noise),

@@ -24,7 +24,7 @@ Words = NDArray[np.uint64]
 
 
 def input_columns(spec: VerticalSpec, channel: str) -> int:
-    """Columns that a channel masks: the label channel's are presence, features and label; the others' the features."""
+    """Columns that a channel masks: the label channel's are presence, features and label; the others' the features, beside their presence."""
     return len(spec.columns(channel).features) + (2 if channel == spec.label_channel else 0)
 
 
@@ -58,6 +58,14 @@ class Dealt:
         """Share of the products of different channels' masks, uint64 (all columns, all columns)."""
         size = self._spec.size + 1
         return self._stream("gram", 0, size * size).reshape(size, size)
+
+    def presence(self) -> Words:
+        """Mask of which rows another channel than the label's has, uint64 (universe,)."""
+        return self._stream("presence", 0, self._spec.universe)
+
+    def counts(self) -> Words:
+        """Share of the label channel's presence mask times each other's, uint64 (other channels,)."""
+        return self._stream("counts", 0, len(self._spec.unlabelled))
 
     def scores(self, step: int) -> Words:
         """Mask of the partial scores, uint64 (universe,)."""
@@ -111,6 +119,14 @@ class Dealer:
                 found[np.ix_(places[left], places[right])] = block
         for part in self._others:
             found -= part.gram()
+        return found
+
+    def counts(self) -> Words:
+        """The label channel's share of its presence mask times each other's, uint64 (other channels,)."""
+        presence = self._inputs[self._spec.label_channel][:, 0]
+        found = np.array([presence @ part.presence() for part in self._others], np.uint64)
+        for part in self._others:
+            found -= part.counts()
         return found
 
     def powers(self, step: int) -> Words:

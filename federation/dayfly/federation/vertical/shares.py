@@ -1,6 +1,6 @@
 """What a channel computes from its own values, the masked vectors and the dealt shares; all modulo 2^64.
 
-Claim: over all channels, `gram_share` sums to X'X and X'z, and `residual_share` to m (P(t) - P(D)); the label channel adds m P(D) - y by itself.
+Claim: over all channels, `gram_share` sums to X'X and X'z, `count_share` to the counts, and `residual_share` to m (P(t) - P(D)); the label channel adds m P(D) - y by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from dayfly.federation.vertical.kernels import add_gram
 from dayfly.federation.vertical.randomness import places_of
 from dayfly.federation.vertical.spec import VerticalSpec
 
-__all__ = ["added", "gram_share", "residual_share", "shifted"]
+__all__ = ["added", "count_share", "gram_share", "residual_share", "shifted"]
 
 Words = NDArray[np.uint64]
 
@@ -28,7 +28,7 @@ def added(own: Words, others: Mapping[str, Words]) -> Words:
 
 def gram_share(
     spec: VerticalSpec, me: str, inputs: Words, masked: Mapping[str, Words], dealt: Words
-) -> Words:
+) -> tuple[Words, Words]:
     """A channel's share of the moments.
 
     X_j'X_k = X_j'E_k + E_j'U_k + U_j'U_k: for j before k the first is computed by j, the second by k, the third was dealt.
@@ -41,8 +41,8 @@ def gram_share(
         dealt: Its share of products of masks, uint64 (all columns, all columns).
 
     Returns:
-        uint64 (gram_words + cross_words,): the upper triangle of the model's columns, row by row, their products with the label, and for a linear
-        family the label's square.
+        Two parts: uint64 (gram_words,), the upper triangle of the model's columns, row by row; uint64 (cross_words,), their products with the label,
+        and for a linear family the label's square.
     """
     places = places_of(spec)
     whole = np.zeros_like(dealt)
@@ -65,10 +65,31 @@ def gram_share(
     whole[:, spec.intercept] *= constant
     after = spec.block(spec.label_channel).stop  # of these columns, the label's channel is the one before
     cross = np.concatenate([whole[:after, spec.size], whole[spec.size, after : spec.size]])
-    parts = [whole[np.triu_indices(spec.size)], cross]
     if spec.family == "linear":
-        parts.append(whole[spec.size :, spec.size] * np.uint64(spec.square_unit))
-    return np.concatenate(parts)
+        cross = np.append(cross, whole[spec.size :, spec.size] * np.uint64(spec.square_unit))
+    return whole[np.triu_indices(spec.size)], cross
+
+
+def count_share(
+    spec: VerticalSpec, labelled: Mapping[str, int], rows: Mapping[str, int], dealt: Words
+) -> Words:
+    """A channel's share of the counts.
+
+    Of channel j with presence p = P + c and the label's m = M + b, customers who have a label are m'p = M'p + b'P + b'c: the first is computed by j, the
+    second by the label channel, the third was dealt. Those who have none are the rest of j's.
+
+    Args:
+        spec: As agreed.
+        labelled: Of another channel than the label's: what this one adds to m'p, one word.
+        rows: Of this channel, where it is not the label's: how many customers it has.
+        dealt: Its share of products of masks, uint64 (other channels,).
+
+    Returns:
+        uint64 (count_words,): of each channel but the label's those with a label, then of each those without, in units of `count_unit`.
+    """
+    with_label = dealt + np.array([labelled.get(name, 0) for name in spec.unlabelled], np.uint64)
+    whole = np.array([rows.get(name, 0) for name in spec.unlabelled], np.uint64)
+    return np.concatenate([with_label, whole - with_label]) * np.uint64(spec.count_unit)
 
 
 def shifted(coefficients: Sequence[int], total: Words) -> list[Words]:

@@ -1,14 +1,16 @@
 """What all channels of a vertical training agree on, what of it is public, and how much one customer can move each opened value.
 
 Claim: for neighbours that differ in all of one customer's rows, in all channels together, the integers of a release differ by at most
-`gram_l2_squared` (second moments), `cross_l2_squared` (moments with the label) and `gradient_l2_squared` (a gradient).
+`gram_l2_squared` (second moments with counts), `cross_l2_squared` (moments with the label) and `gradient_l2_squared` (a gradient).
 Precondition: each channel's integers of a row have a squared norm of at most its `room` (checked when they are made), the label's
 integer is at most `label_unit` in size, each partial score at most its limit.
 Argument: the rooms of all channels and the constant add up to at most 4^row_bits, so a customer's whole row x has |x|^2 <= 4^row_bits. The
-upper triangle of x x' is at most |x|^2 long; x z at most |x| label_unit; a gradient's part x c at most |x| max |c|, and the largest |c| is found
+upper triangle of x x' is at most |x|^2 long, and beside it the customer counts once for each channel other than the label's, as one that has a label or as
+one that has none, at `count_unit`; x z at most |x| label_unit; a gradient's part x c at most |x| max |c|, and the largest |c| is found
 by trying every integer that the sum of partial scores can be (`polynomial`).
 """
 
+import math
 from fractions import Fraction
 from typing import Final, Literal
 
@@ -33,6 +35,8 @@ __all__ = [
 
 INTERCEPT: Final = "(intercept)"
 _RING_BITS: Final = 62
+_COUNT_PART: Final = 64
+"""Counts are this much less of a customer's squared share in the first release than second moments: their noise grows by 1/128."""
 
 Family = Literal["linear", "logistic"]
 
@@ -185,9 +189,29 @@ class VerticalSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
         return int(low)
 
     @property
+    def unlabelled(self) -> tuple[str, ...]:
+        """The channels but the label's."""
+        return tuple(name for name in self.names if name != self.label_channel)
+
+    @property
+    def count_words(self) -> int:
+        """Customers of each other channel who have a label, and those who have none."""
+        return 2 * len(self.unlabelled)
+
+    @property
+    def second_words(self) -> int:
+        """Second moments, with the counts after them."""
+        return self.gram_words + self.count_words
+
+    @property
+    def count_unit(self) -> int:
+        """What one customer adds to a count."""
+        return math.isqrt((1 << 4 * self.precision.row_bits) // (_COUNT_PART * len(self.unlabelled)))
+
+    @property
     def gram_l2_squared(self) -> int:
-        """Of the second moments' upper triangle."""
-        return 1 << 4 * self.precision.row_bits
+        """Of the second moments' upper triangle with the counts: a customer is in one of a channel's two."""
+        return (1 << 4 * self.precision.row_bits) + len(self.unlabelled) * self.count_unit**2
 
     @property
     def cross_l2_squared(self) -> int:
@@ -239,7 +263,7 @@ class VerticalSpec(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     def moments_loss(self) -> ZcdpLoss:
         """Of the first release; noise must be set."""
         noise = self._noise()
-        gram = self.shares(noise.gram, self.gram_l2_squared).loss(self.gram_l2_squared, self.gram_words)
+        gram = self.shares(noise.gram, self.gram_l2_squared).loss(self.gram_l2_squared, self.second_words)
         cross = self.shares(noise.cross, self.cross_l2_squared).loss(self.cross_l2_squared, self.cross_words)
         return ZcdpLoss(gram.rho + cross.rho)
 

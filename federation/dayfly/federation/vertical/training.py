@@ -121,11 +121,11 @@ class _Coordinator:
         roster = Roster(tuple(hellos[name] for name in spec.names))
         seeds = {name: encode(Exchange(roster, self.dealer.seed(name))) for name in spec.names}
         letters = ask(self.caller, "exchange", seeds, Letter)
-        correction = self.dealer.gram()
+        correction = np.concatenate([self.dealer.gram().reshape(-1), self.dealer.counts()])
         requests = self._relay(
             letters, correction, lambda others, words: encode(MomentsRequest(others, words))
         )
-        words = self._sum("moments", requests, spec.gram_words + spec.cross_words)
+        words = self._sum("moments", requests, spec.second_words + spec.cross_words)
         self.moments = Moments.of(spec, words)
         loss = None if spec.noise is None else spec.moments_loss()
         self._move(Release("moments", words.size, loss, self.weights, 0.0), -self.moments.cross, 1.0)
