@@ -196,7 +196,7 @@ def breast_cancer() -> DemoWorld | None:
         from sklearn.datasets import load_breast_cancer  # noqa: PLC0415 - an extra
     except ImportError:
         return None
-    found = load_breast_cancer()
+    found: Any = load_breast_cancer()
     places = {str(name): place for place, name in enumerate(found.feature_names)}
     columns = {
         channel: np.asarray(found.data[:, [places[name] for name in part]], np.float64)

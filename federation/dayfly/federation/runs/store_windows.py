@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from pyarrow import compute
 
 from dayfly.federation.errors import InvalidData
 from dayfly.privacy.errors import InvalidArgument, InvalidConsent
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["StoreSettings", "WindowSettings", "with_windows"]
 
 _DAY_MS: Final = 86_400_000
+_pc: Final[Any] = compute  # its functions are made at run time, unseen by type checkers
 
 
 class WindowSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -155,7 +156,7 @@ def with_windows(
     if until is None:
         return table.filter(usable)
     place = table.column_names.index(until)
-    instants = pc.if_else(usable, table[until], pa.scalar(None, table[until].type))
+    instants = _pc.if_else(usable, table[until], pa.scalar(None, table[until].type))
     return table.set_column(place, until, instants)
 
 
