@@ -44,6 +44,7 @@ _REACH: Final = 3.5  # standard deviations of a partial score that its limit lea
 
 
 _LEAST_SLOPE: Final = 0.02  # of the inverse link, on average: flatter ones make steps that lead anywhere
+_LEAST_EIGENVALUE: Final = 1e-12  # of an information matrix, relative to its norm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,9 +164,8 @@ def information_of(spec: VerticalSpec, gram: Floats, rows: float, weights: Float
     flat, first, second = (float(slope @ part) for part in (np.ones_like(_NODES), _NODES, _NODES**2 - 1))
     flat, second = max(flat, _LEAST_SLOPE), max(second, -flat / 2)
     mixed = np.outer(mean, along) * first / deviation
-    return np.asarray(
-        rows * (flat * gram / rows + mixed + mixed.T + second * np.outer(along, along) / deviation**2)
-    )
+    found = rows * (flat * gram / rows + mixed + mixed.T + second * np.outer(along, along) / deviation**2)
+    return raised(found, _LEAST_EIGENVALUE * float(np.linalg.norm(found)))  # noise could make it singular
 
 
 def step_task(spec: VerticalSpec, moments: Moments, weights: Floats, step: int) -> StepTask:

@@ -68,6 +68,7 @@ def integers(
         everywhere: Weight of scores that hardly occur, beside 1 for the usual ones.
     """
     grid = np.linspace(-limit, limit, _POINTS)
+    mean, deviation = min(max(mean, -limit), limit), max(deviation, 2 * limit / _POINTS)  # seen by the grid
     normal = np.exp(-0.5 * ((grid - mean) / deviation) ** 2)
     normal = normal / normal.sum()
     design = np.vander(grid, _DEGREE + 1, increasing=True)

@@ -57,6 +57,12 @@ def covariance_of(
     return np.asarray(errors.T @ errors / len(errors) + unknown, np.float64)
 
 
+def root_of(covariance: Floats) -> Floats:
+    """A matrix whose product with its transpose is `covariance`, float64 (n, n), and where noise made that indefinite, its nearest semidefinite one."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)), np.float64)
+
+
 def _replicates(
     spec: VerticalSpec,
     moments: Moments,
@@ -66,7 +72,7 @@ def _replicates(
 ) -> Iterator[Floats]:
     """Errors of weights, float64 (size,) each; the draws are public and always the same."""
     random = np.random.default_rng(0)
-    root = np.linalg.cholesky(score_covariance)
+    root = root_of(score_covariance)
     information = moments.information(spec, weights)
     for _ in range(_REPLICATES):
         noise = np.triu(random.normal(scale=moments.gram_deviation, size=moments.gram.shape))
